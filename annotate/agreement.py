@@ -25,14 +25,14 @@ from annotate.measures import (
     agreement_with_steps,
 )
 from annotate.settings import AnnotateParams
-from coa import tables
-from coa.adjudication import Decision, Standing, decide_all
 from coa.errors import InputError
-from coa.files import ANALYSED, GRADED, PAIRS, REVIEWS
-from coa.params import Params
-from coa.report_page import render_report
-from coa.reviews import DECISIVE, Agreement, Between, Review, ReviewQuestion, read_reviews
-from coa.whole_files import write_file
+from coa.pages.report_page import render_report
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.adjudication import Decision, Standing, decide_all
+from coa.store.files import ANALYSED, GRADED, PAIRS, REVIEWS
+from coa.store.reviews import DECISIVE, Agreement, Between, Review, ReviewQuestion, read_reviews
+from coa.store.whole_files import write_file
 
 PAGE = Path("reports/agreement.html")
 _TEMPLATES = Path(__file__).parent / "templates"

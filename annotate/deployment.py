@@ -17,7 +17,7 @@ from annotate.layouts import LAYOUTS, Form, Layout, QuestionLayout
 from annotate.settings import AnnotateParams
 from annotate.state import State
 from coa.errors import ConfigError, MissingExtraError, ServiceError
-from coa.reviews import LAYOUT_VERSION, ReviewKind, ReviewQuestion
+from coa.store.reviews import LAYOUT_VERSION, ReviewKind, ReviewQuestion
 
 if TYPE_CHECKING:
     import argilla

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from annotate.layouts import is_chosen_left
-from coa import tables
-from coa.files import PAIRS
-from coa.pairs import PairKind, PreferencePair
-from coa.reviews import DECISIVE, Preference, Review, ReviewKind, pair_version
-from coa.worth import show_worth
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.worth import show_worth
+from coa.store import tables
+from coa.store.files import PAIRS
+from coa.store.reviews import DECISIVE, Preference, Review, ReviewKind, pair_version
 
 _BOTH_SIDES: Mapping[str, str] = {Preference.TIE: "no difference", Preference.BOTH_BAD: "both bad"}
 

@@ -17,15 +17,21 @@ import polars as pl
 from annotate import layouts
 from annotate.first_round import first_verdicts, notes_of_second_round, show_verdicts
 from annotate.settings import AnnotateParams, PushParams
-from coa import tables
-from coa.adjudication import Standing, decide_all
 from coa.errors import InputError
-from coa.files import ANALYSED, GRADED, PAIRS
-from coa.graded import GradedTrajectory
-from coa.grading import normalise
-from coa.pairs import PreferencePair
 from coa.ranking import seeded_rank
-from coa.reviews import ReviewKind, dispute_version, pair_version, read_reviews, trajectory_version
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import normalise
+from coa.records.pairs import PreferencePair
+from coa.store import tables
+from coa.store.adjudication import Standing, decide_all
+from coa.store.files import ANALYSED, GRADED, PAIRS
+from coa.store.reviews import (
+    ReviewKind,
+    dispute_version,
+    pair_version,
+    read_reviews,
+    trajectory_version,
+)
 
 AUDIT = "audit"
 SECOND_ROUND = "second_round"
@@ -42,7 +48,7 @@ class Item:
     item_id: str
     """Trajectory id or pair id."""
     version: str
-    """The version of its texts, see `coa.reviews.Review`."""
+    """The version of its texts, see `coa.store.reviews.Review`."""
     fields: Mapping[str, str]
     """HTML by field."""
     metadata: Metadata

@@ -1,7 +1,7 @@
 """Define what a reviewer sees and is asked, for each kind of item, and fill the fields of records.
 
-A change of a question's meaning raises `coa.reviews.LAYOUT_VERSION`, which gives the data sets new
-names.
+A change of a question's meaning raises `coa.store.reviews.LAYOUT_VERSION`, which gives the data
+sets new names.
 """
 
 import hashlib
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from coa import markup
-from coa.causes import Cause
-from coa.graded import GradedTrajectory
-from coa.grading import boxed_answer
-from coa.pairs import PreferencePair
-from coa.protocol import answer_text
-from coa.reviews import Preference, ReviewKind, ReviewQuestion, Usage
-from coa.trajectory import Step
+from coa.pages import markup
+from coa.records.causes import Cause
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import boxed_answer
+from coa.records.pairs import PreferencePair
+from coa.records.protocol import answer_text
+from coa.records.trajectory import Step
+from coa.store.reviews import Preference, ReviewKind, ReviewQuestion, Usage
 
 _GUIDELINES = Path(__file__).parent / "guidelines"
 _CAUSES = {str(cause): cause.replace("_", " ") for cause in Cause}

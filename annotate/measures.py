@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from annotate.layouts import LAYOUTS, Form
-from coa.reviews import Agreement, Between, Review, ReviewKind, ReviewQuestion
+from coa.store.reviews import Agreement, Between, Review, ReviewKind, ReviewQuestion
 
 PROGRAM = "\0program"
 """The name of the program as a coder; no account can be called so."""

@@ -20,12 +20,12 @@ from annotate.agreement import measured
 from annotate.deployment import ROUNDS, Deployment
 from annotate.layouts import LAYOUTS, unshuffled
 from annotate.settings import AnnotateParams
-from coa import tables
-from coa.adjudication import Standing, decide_all
 from coa.errors import ConfigError
-from coa.files import AGREEMENT, REVIEWS
-from coa.params import Params
-from coa.reviews import (
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.adjudication import Standing, decide_all
+from coa.store.files import AGREEMENT, REVIEWS
+from coa.store.reviews import (
     LAYOUT_VERSION,
     Agreement,
     Answer,

@@ -23,9 +23,9 @@ from annotate.environment import cache_folder
 from annotate.items import Item, chosen_items
 from annotate.settings import AnnotateParams
 from coa.errors import CoaError, ServiceError, writing_error
-from coa.params import Params
-from coa.reviews import ReviewKind
-from coa.sets import AssembleParams
+from coa.records.sets import AssembleParams
+from coa.settings.params import Params
+from coa.store.reviews import ReviewKind
 
 
 def main(arguments: Sequence[str]) -> str:

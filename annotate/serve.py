@@ -29,7 +29,7 @@ from annotate.environment import pinned_version, server_python
 from annotate.settings import Action, AnnotateParams, ServeParams
 from annotate.state import State
 from coa.errors import ConfigError, ServiceError
-from coa.params import Params
+from coa.settings.params import Params
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0

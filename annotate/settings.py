@@ -9,8 +9,8 @@ from typing import Annotated
 
 import msgspec
 
-from coa.adjudication import AdjudicationParams
-from coa.reviews import ReviewKind
+from coa.store.adjudication import AdjudicationParams
+from coa.store.reviews import ReviewKind
 
 
 class Action(StrEnum):

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from coa.errors import ConfigError, InputError, writing_error
-from coa.whole_files import PRIVATE, write_file
+from coa.store.whole_files import PRIVATE, write_file
 
 DATABASE = "argilla.db"
 _SECRET = "secret"

@@ -21,11 +21,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
 from coa.search import Passage
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.store import tables
 
 SIZES = (10_000, 100_000)
 NUM_QUESTIONS, NUM_PASSAGES, NUM_SEARCHES = 2_000, 20_000, 3

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from trl.trainer.utils import selective_log_softmax
 
 from bench.student import cpu_seconds, encoder, interleaved, untrained_student
-from coa.pairs import PreferencePair
+from coa.records.pairs import PreferencePair
 from coa.student.sets import read_split
 from train.encode import PairExample
 from train.pair_trainer import collate, score_sides

@@ -34,13 +34,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.analyse import make_passages, make_questions, make_rollout
-from coa import protocol, tables
-from coa.drops import Dropped
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
+from coa.records import protocol
+from coa.records.drops import Dropped
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
 from coa.search import Passage
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.store import tables
 from curate.filter import RULES, FilterParams, Rule, judge
 
 NUM_ROWS = 20_000

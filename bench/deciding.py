@@ -15,25 +15,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coa.asking import make_task
-from coa.drivers import roll_out_all
-from coa.factory import TeacherParams
-from coa.graded import grade_trajectory
 from coa.intervals import Interval, mean_interval
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, make_world
-from coa.params import DEFAULT_PROFILE, Params, write_profiles
-from coa.prompts import Prompt, PromptParams
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
+from coa.policy.prompts import Prompt, PromptParams
+from coa.records.graded import grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, count_actions
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.factory import TeacherParams
+from coa.rollout.loop import Limits, RolloutContext, Task
+from coa.rollout.tasks import make_task
 from coa.search.embedded import EmbeddedSearch
 from coa.search.settings import SearchParams
+from coa.search.tool import SearchTool
+from coa.settings.params import DEFAULT_PROFILE, Params, write_profiles
 from coa.tools import Tool
 from coa.tools.calculator import Calculator
-from coa.tools.search import SearchTool
 from coa.tools.settings import ToolsParams
-from coa.trajectory import Mode, count_actions
 
 NUM_QUESTIONS = 2_000
 PRICE = 0.05

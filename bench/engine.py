@@ -39,17 +39,17 @@ from bench.latency_model import (
     bound_seconds,
     read_plans,
 )
-from coa import protocol
-from coa.drivers import roll_out_all
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy, JournaledTool
 from coa.policy import Request
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.server_settings import ServerSettings
 from coa.progress import Ended
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records import protocol
+from coa.records.trajectory import Mode, Outcome, Sampling
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.loop import Limits, RolloutContext, Task
+from coa.spending.journaled import JournaledPolicy, JournaledTool
+from coa.store.journal import Journal
 from coa.tools import ToolReply
-from coa.trajectory import Mode, Outcome, Sampling
 
 RAMBLING_EVERY = 100
 STOP = protocol.close_tag("search")

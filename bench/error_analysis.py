@@ -27,17 +27,17 @@ from pathlib import Path
 
 import polars as pl
 
-from coa import tables
-from coa.causes import Analysis, Cause
-from coa.drops import Dropped
-from coa.files import ANALYSED, DROPPED, GRADED, QUESTIONS
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.grading import normalise
-from coa.own_tags import to_own_tags
-from coa.question import Question
-from coa.trajectory import StepKind
-from curate.charts import wilson
+from coa.foreign.own_tags import to_own_tags
+from coa.records.causes import Analysis, Cause
+from coa.records.drops import Dropped
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.grading import normalise
+from coa.records.question import Question
+from coa.records.trajectory import StepKind
+from coa.store import tables
+from coa.store.files import ANALYSED, DROPPED, GRADED, QUESTIONS
 from curate.filter import FilterParams, judge
+from curate.reports.charts import wilson
 from synth.ingest import ForeignFile, Ingested, IngestParams, Recorded, ingest
 
 JUDGED = Path("recorded.parquet")

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from coa.foreign.tag_families import R1_SEARCHER, SEARCH_O1, SEARCH_R1, TagFamily
-from coa.prompts import Prompt
-from coa.trajectory import Mode
+from coa.policy.prompts import Prompt
+from coa.records.trajectory import Mode
 from synth.ingest import DroppedLine, ForeignFile, Ingestion
 
 NUM_ROWS = 10_000

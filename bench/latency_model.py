@@ -19,7 +19,7 @@ import numpy as np
 from coa.foreign.files import read_foreign_file
 from coa.foreign.record import Format
 from coa.foreign.rows import read_foreign_row
-from coa.trajectory import Author, Step
+from coa.records.trajectory import Author, Step
 
 IN_FLIGHT = 512
 MAX_BATCH = 256

@@ -19,14 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from coa import protocol
-from coa.drivers import roll_out_all, roll_out_batched
-from coa.journal import Journal
-from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
 from coa.policy import Completion, Finish, Request
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records import protocol
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, Trajectory
+from coa.rollout.drivers import roll_out_all, roll_out_batched
+from coa.rollout.loop import Limits, RolloutContext, Task
+from coa.spending.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool
+from coa.store.journal import Journal
 from coa.tools import ToolReply
-from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory
 
 NUM_TRAJECTORIES = 300
 NUM_REPEATS = 5

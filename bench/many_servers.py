@@ -30,13 +30,13 @@ import aiohttp
 from aiohttp import web
 
 from bench.loop import ANSWER, CALL, InstantSearch
-from coa import protocol
-from coa.drivers import roll_out_all
 from coa.policy import session_name
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.rollout import Limits, RolloutContext, Task
-from coa.trajectory import Mode, Sampling, StopReason
+from coa.records import protocol
+from coa.records.trajectory import Mode, Sampling, StopReason
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.loop import Limits, RolloutContext, Task
 
 NUM_ACTIONS = 3
 NUM_TURNS = NUM_ACTIONS + 1

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from coa import protocol
 from coa.policy.local.model import load_tokenizer
-from coa.tokens import PieceEncoder, tokenise
-from coa.trajectory import Outcome, Step
+from coa.records import protocol
+from coa.records.tokens import PieceEncoder, tokenise
+from coa.records.trajectory import Outcome, Step
 
 NUM_REPEATS = 3
 BATCH = 1000

@@ -20,17 +20,18 @@ from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import ClassVar
 
-from coa import protocol, tables
-from coa.drivers import roll_out_all
-from coa.drops import Dropped
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy, JournaledTool
 from coa.policy import Completion, Finish, Request
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records import protocol
+from coa.records.drops import Dropped
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, Trajectory, trajectory_id
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.loop import Limits, RolloutContext, Task
+from coa.spending.journaled import JournaledPolicy, JournaledTool
+from coa.store import tables
+from coa.store.journal import Journal
 from coa.tools import ToolReply
-from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory, trajectory_id
 from curate.filter import FilterParams, judge
 from curate.grade import grade_all
 

@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.store import tables
 from data_cards.catalogue import SPLITS, SetName, local_path
 
 ROOT = Path(__file__).parent.parent

@@ -22,12 +22,13 @@ from typing import Any
 import httpx
 import yaml
 
-from coa import protocol, tables
-from coa.causes import Analysis
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.grading import Verdict
-from coa.question import Question
-from coa.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.causes import Analysis
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.grading import Verdict
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.store import tables
 
 PORT = 6987
 _SYLLABLES = [f"{a}{b}{c}" for a in "bdfgklmprst" for b in "aeiou" for c in "nrstl"]

@@ -41,13 +41,13 @@ from bench.latency_model import (
     read_plans,
 )
 from bench.student import interleaved
-from coa.drivers import Environment, roll_out_states, tool_environment
 from coa.policy import AnyPolicy, Completion, Finish, Request, cut_at_stop
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.rollout import Limits, RolloutContext, State
+from coa.records.trajectory import Author, Outcome, Sampling
+from coa.rollout.drivers import Environment, roll_out_states, tool_environment
+from coa.rollout.loop import Limits, RolloutContext, State
 from coa.tools import ToolReply
-from coa.trajectory import Author, Outcome, Sampling
 
 NUM_REPEATS = 3
 NUM_STEPS = 20

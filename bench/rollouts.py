@@ -22,13 +22,13 @@ import torch
 
 from bench.loop import InstantSearch
 from bench.student import cpu_seconds, interleaved, spread, trajectories, untrained_student
-from coa import protocol
-from coa.drivers import roll_out_batched
 from coa.policy import Completion, Finish, Request
 from coa.policy.local.model import LocalPolicy
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records import protocol
+from coa.records.trajectory import Mode, Sampling
+from coa.rollout.drivers import roll_out_batched
+from coa.rollout.loop import Limits, RolloutContext, Task
 from coa.student.checkpoint import Student
-from coa.trajectory import Mode, Sampling
 from train.encode import IGNORED, Example
 
 NUM_REPEATS = 3

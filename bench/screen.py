@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from coa.evaluation_questions import EvaluationQuestion
-from coa.plain_words import words
-from curate.near_duplicates import NUM_HASHES, NearDuplicates
-from curate.overlap import EvaluationSets
+from coa.questions.evaluation_questions import EvaluationQuestion
+from coa.records.plain_words import words
 from curate.screen import ScreenParams
-from curate.shingles import hash_words
+from curate.screening.near_duplicates import NUM_HASHES, NearDuplicates
+from curate.screening.overlap import EvaluationSets
+from curate.screening.shingles import hash_words
 
 NUM_ROWS = 100_000
 NUM_SLICE = 2_000

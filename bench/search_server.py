@@ -28,7 +28,7 @@ import aiohttp
 import numpy as np
 import polars as pl
 
-from coa.grading import normalise
+from coa.records.grading import normalise
 from coa.search import Hit, Passage
 from coa.search.analysis import IndexSettings, analyser
 from coa.search.building import build_index

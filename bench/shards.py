@@ -24,10 +24,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
+from coa.settings.params import Params
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("coa", "synth", "conf", "pipeline")

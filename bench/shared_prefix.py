@@ -3,9 +3,9 @@
     python -m bench.shared_prefix DATA
 
 DATA holds trajectories/*.jsonl of R1-Searcher, FireAct and AutoAct. Every two trajectories of a
-question are compared (`curate.parting`), whatever their outcomes; where they part is counted once a
-question, for the two with the longest shared prefix. Outcomes differ where one is right and the
-other wrong, by exact match or, where the file names no gold answer, by its own verdict.
+question are compared (`curate.forks.parting`), whatever their outcomes; where they part is counted
+once a question, for the two with the longest shared prefix. Outcomes differ where one is right and
+the other wrong, by exact match or, where the file names no gold answer, by its own verdict.
 """
 
 import itertools
@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from coa.comparisons import Parting
-from coa.grading import grade, normalise
-from coa.own_tags import to_own_tags
-from coa.protocol import answer_text
-from coa.trajectory import Trajectory
-from curate.parting import part
+from coa.foreign.own_tags import to_own_tags
+from coa.records.comparisons import Parting
+from coa.records.grading import grade, normalise
+from coa.records.protocol import answer_text
+from coa.records.trajectory import Trajectory
+from curate.forks.parting import part
 from synth.ingest import ForeignFile, Ingested, IngestParams, ingest
 
 SOURCES = {

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from coa import tables
-from coa.graded import GradedTrajectory
 from coa.microworld.pretraining import PretrainingDocument
-from coa.params import Params
-from coa.prompts import Prompt
+from coa.policy.prompts import Prompt
+from coa.records.graded import GradedTrajectory
+from coa.settings.params import Params
+from coa.store import tables
 from coa.student.checkpoint import Student
 from coa.student.sets import read_split
 from coa.student.settings import TrainParams

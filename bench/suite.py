@@ -24,16 +24,16 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from bench.many_servers import NUM_TURNS, Fake, Options, ideal_seconds, post_bare, read_all
-from coa import tables
-from coa.files import QUESTIONS
-from coa.params import DEFAULT_PROFILE
 from coa.policy import session_name
 from coa.progress import Progress
-from coa.question import Question
+from coa.records.question import Question
+from coa.records.trajectory import Mode, trajectory_id
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
-from coa.trajectory import Mode, trajectory_id
+from coa.settings.params import DEFAULT_PROFILE
+from coa.store import tables
+from coa.store.files import QUESTIONS
 from evaluation import evaluate
 from evaluation.result_files import FOLDER, read_result
 from synth.question_file import QuestionFile

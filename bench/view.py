@@ -17,10 +17,10 @@ from statistics import median, quantiles
 
 from starlette.testclient import TestClient
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.question import Question
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import (
     Author,
     Mode,
     Outcome,
@@ -30,6 +30,7 @@ from coa.trajectory import (
     StopReason,
     Trajectory,
 )
+from coa.store import tables
 from coa.view.app import create_app
 from coa.view.masks import Masks
 from coa.view.run_files import find_files

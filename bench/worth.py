@@ -19,26 +19,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.deciding import PRICE, PricedWorld, load
-from coa.asking import make_task
-from coa.drivers import roll_out_all
-from coa.forking import ArmChoice, BranchParams
-from coa.graded import GradedTrajectory, grade_like, grade_trajectory, is_sound
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import make_world
-from coa.pairs import Arm
-from coa.params import Params
-from coa.points import PointOutcome
+from coa.policy.prompts import Prompt, PromptParams
 from coa.policy.scripted import ScriptedPolicy
-from coa.prompts import Prompt, PromptParams
-from coa.protocol import render
 from coa.ranking import seeded_rank
-from coa.rollout import RolloutContext, Task
-from coa.tools.search import SearchTool
-from coa.trajectory import Mode, Trajectory
-from coa.worth import ArmSample, Worth, estimate_worth
-from curate.arms import add_to_sample, judge_worth, plan_looks, takes_arm
-from curate.fork_choice import Fork, thought_points
-from curate.fork_tasks import ForkRun, fork_task
+from coa.records.graded import GradedTrajectory, grade_like, grade_trajectory, is_sound
+from coa.records.pairs import Arm
+from coa.records.protocol import render
+from coa.records.trajectory import Mode, Trajectory
+from coa.records.worth import ArmSample, Worth, estimate_worth
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.forks import ArmChoice, BranchParams
+from coa.rollout.loop import RolloutContext, Task
+from coa.rollout.points import PointOutcome
+from coa.rollout.tasks import make_task
+from coa.search.tool import SearchTool
+from coa.settings.params import Params
+from curate.forks.arms import add_to_sample, judge_worth, plan_looks, takes_arm
+from curate.forks.choice import Fork, thought_points
+from curate.forks.tasks import ForkRun, fork_task
 
 NUM_QUESTIONS = 300
 SIZES = (4, 8, 16, 32)

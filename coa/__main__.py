@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coa import cli
-from coa.commands import GROUPS, Command, find_command
 from coa.errors import CoaError, ConfigError, closest
+from coa.settings.commands import GROUPS, Command, find_command
 from coa.terminal import printable
 
 if TYPE_CHECKING:
-    from coa.settings_help import Section as SettingsSection
+    from coa.settings.help import Section as SettingsSection
 
 _HELP = ("-h", "--help", "help")
 _MAX_WIDTH = 100
@@ -65,7 +65,7 @@ def help_of(command: Command, arguments: Sequence[str]) -> str:
     if not named and not command.section:
         return "\n\n".join(part for part in parts if part)
     # So that the help of a command without settings is there at once.
-    from coa.settings_help import Sources, describe
+    from coa.settings.help import Sources, describe
 
     given = [argument for argument in arguments if "=" in argument]
     sources = Sources(given, command.section or "pipeline")
@@ -89,8 +89,8 @@ def _sections_of(command: Command, name: str) -> "list[SettingsSection]":
     Raises:
         ConfigError: There is no such section.
     """
-    from coa.params.sections import SECTIONS
-    from coa.settings_help import sections_within
+    from coa.settings.help import sections_within
+    from coa.settings.sections import SECTIONS
 
     for dotted in (f"{command.section}.{name}", name):
         root = dotted.partition(".")[0]

@@ -14,15 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from coa.asking import make_task
-from coa.drivers import roll_out
-from coa.factory import TeacherParams, template_of
-from coa.params import Params
 from coa.policy import Policy
-from coa.prompts import Prompt, PromptParams
-from coa.rollout import Task
-from coa.runtime import open_runtime
-from coa.trajectory import Mode, Trajectory
+from coa.policy.prompts import Prompt, PromptParams
+from coa.records.trajectory import Mode, Trajectory
+from coa.rollout.drivers import roll_out
+from coa.rollout.factory import TeacherParams, template_of
+from coa.rollout.loop import Task
+from coa.rollout.runtime import open_runtime
+from coa.rollout.tasks import make_task
+from coa.settings.params import Params
 
 _JOURNAL = "api"
 

@@ -20,21 +20,21 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from coa.asking import make_task
-from coa.drivers import follow
 from coa.errors import ConfigError, InputError, closest, unknown_name
-from coa.factory import TeacherParams, template_of
-from coa.files import DATA, QUESTIONS, TRAINED
-from coa.grading import boxed_answer
 from coa.interruption import run_interruptible
 from coa.microworld.plans import UnknownQuestionError
-from coa.params import PARAMS_FILE, Params
-from coa.prompts import Prompt, PromptParams
-from coa.protocol import answer_text
-from coa.rollout import State, finish
-from coa.runtime import open_runtime
+from coa.policy.prompts import Prompt, PromptParams
+from coa.records.grading import boxed_answer
+from coa.records.protocol import answer_text
+from coa.records.trajectory import FAILED_STOPS, Author, Mode, Step, StepKind, Trajectory
+from coa.rollout.drivers import follow
+from coa.rollout.factory import TeacherParams, template_of
+from coa.rollout.loop import State, finish
+from coa.rollout.runtime import open_runtime
+from coa.rollout.tasks import make_task
+from coa.settings.params import PARAMS_FILE, Params
+from coa.store.files import DATA, QUESTIONS, TRAINED
 from coa.terminal import printable
-from coa.trajectory import FAILED_STOPS, Author, Mode, Step, StepKind, Trajectory
 
 _STYLES = {StepKind.THOUGHT: "", StepKind.ACTION: "bold cyan", StepKind.ANSWER: "bold green"}
 _AUTHOR_STYLES = {Author.ENVIRONMENT: "yellow", Author.SCAFFOLD: "magenta"}

@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 
 from coa.errors import ConfigError, InputError, MissingExtraError, ServiceError, unknown_name
-from coa.params import Params
-from coa.whole_files import write_file
+from coa.settings.params import Params
+from coa.store.whole_files import write_file
 
 LIST = Path(__file__).with_suffix(".yaml")
 

@@ -22,9 +22,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from coa.errors import ConfigError, InputError
-from coa.params import Params
-from coa.stages import TRAINING_MODULES, Stage
-from coa.whole_files import write_file
+from coa.settings.params import Params
+from coa.settings.stages import TRAINING_MODULES, Stage
+from coa.store.whole_files import write_file
 
 ROOT = Path(__file__).parent.parent
 """The folder of all packages."""

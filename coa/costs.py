@@ -17,15 +17,15 @@ from pathlib import Path
 
 import polars as pl
 
-from coa import tables
-from coa.files import DATA, FILTERED, KEPT, PAIRS, SAMPLED
-from coa.journal import JournalReader, Runs, add_runs, is_open
-from coa.ledger import Spending, Tally, price_journal
-from coa.params import Params
-from coa.prices import CostParams
-from coa.runtime import JOURNALS
-from coa.shard_files import SHARDS, whole_name
-from coa.trajectory import Mode
+from coa.records.trajectory import Mode
+from coa.rollout.runtime import JOURNALS
+from coa.settings.params import Params
+from coa.shards.files import SHARDS, whole_name
+from coa.spending.ledger import Spending, Tally, price_journal
+from coa.spending.prices import CostParams
+from coa.store import tables
+from coa.store.files import DATA, FILTERED, KEPT, PAIRS, SAMPLED
+from coa.store.journal import JournalReader, Runs, add_runs, is_open
 
 _MAX_STAGE = 17
 _MAX_MODEL = 19
@@ -99,7 +99,7 @@ def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
 def count_kept(stage: str) -> int | None:
     """Count the rows that were kept of a stage's; None for stages without such rows.
 
-    A sample's journal is named after its folder and mode (`coa/outputs.py`): `sample-coa`, or
+    A sample's journal is named after its folder and mode (`coa/store/outputs.py`): `sample-coa`, or
     `student-sample-coa` for data/student/sample, whose filter writes to data/student/filter.
     """
     if stage == "branch":

@@ -1,8 +1,8 @@
 """Stop a run in order at control-C, SIGTERM or SIGHUP; a second signal stops it at once.
 
-The first signal cancels the run, so no further call is made; `coa/runtime.py` then waits for the
-calls under way and keeps their replies, because they are paid for. SIGHUP comes when a terminal is
-closed.
+The first signal cancels the run, so no further call is made; `coa/rollout/runtime.py` then waits
+for the calls under way and keeps their replies, because they are paid for. SIGHUP comes when a
+terminal is closed.
 """
 
 import asyncio

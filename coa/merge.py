@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from coa.errors import ConfigError, unknown_name
-from coa.shards import MERGED
+from coa.shards.stage import MERGED
 
 MODULES = {
     "sample": "synth.sample",

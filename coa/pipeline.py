@@ -21,13 +21,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from coa.code_hashes import PIPELINE_FILE
 from coa.errors import ConfigError
-from coa.factory import BEHIND_SERVER, TeacherParams
 from coa.interruption import tell
-from coa.metrics import FOLDER as METRICS
-from coa.params import Params
 from coa.plan import Plan
+from coa.rollout.factory import BEHIND_SERVER, TeacherParams
+from coa.settings.params import Params
+from coa.store.metrics import FOLDER as METRICS
+from coa.store.whole_files import write_file
 from coa.terminal import printable
-from coa.whole_files import write_file
 
 FOLDER = Path(__file__).parent.parent / "pipeline"
 TEMPLATE = "stages.yaml.jinja"

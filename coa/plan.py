@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import ConfigError
-from coa.files import (
+from coa.policy.prompts import PromptParams
+from coa.rollout.forks import forking_policy, require_forks
+from coa.settings.params import Params
+from coa.settings.stages import PipelineParams, Stage, TrajectorySource
+from coa.store.files import (
     ASSEMBLED,
     DATA,
     QUESTIONS,
@@ -19,10 +23,6 @@ from coa.files import (
     STUDENT_ASSEMBLED,
     TRAINED,
 )
-from coa.forking import forking_policy, require_forks
-from coa.params import Params
-from coa.prompts import PromptParams
-from coa.stages import PipelineParams, Stage, TrajectorySource
 
 _WORLD = DATA / "microworld"
 

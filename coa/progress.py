@@ -11,10 +11,20 @@ from typing import Any, NamedTuple, Self
 
 from tqdm import tqdm
 
-from coa.policy import Traffic
-
 _MIN_BAR = 3
 """Columns of the shortest bar with the signs at its ends."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """The counts of a policy's requests, which a policy keeps as its attribute `traffic`."""
+
+    waiting: int = 0
+    """Requests sent and not yet answered."""
+    retried: int = 0
+    """Repeats of requests that failed for a moment."""
+    refused: int = 0
+    """Requests that could not be answered: each is a rollout that ends as `policy_error`."""
 
 
 @dataclass(slots=True)

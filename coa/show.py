@@ -16,9 +16,9 @@ from rich.text import Text
 
 from coa.ask import styled
 from coa.errors import ConfigError, InputError
-from coa.question import Question
+from coa.records.question import Question
+from coa.records.trajectory import Step
 from coa.terminal import printable
-from coa.trajectory import Step
 from coa.view import shown
 from coa.view.lookups import find_analysis, find_numbers, read_row
 from coa.view.related import find_calls_of

@@ -9,7 +9,7 @@ under gold titles from `index.corpus`; writes data/analyse.parquet, one row per 
 What no rule decides is `unknown`. Without gold titles the rules look at the answer only
 (`curate.diagnosis.untitled`); questions that compare need titles and the corpus. Rows stream
 through; only the questions and the gold passages of failed ones stay in memory. The causes are
-listed in coa/causes.py.
+listed in coa/records/causes.py.
 """
 
 import sys
@@ -21,21 +21,21 @@ from typing import Any
 
 import polars as pl
 
-from coa import tables
-from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.errors import InputError
-from coa.files import ANALYSED, GRADED, QUESTIONS
-from coa.graded import GradedTrajectory
-from coa.grading import Verdict
-from coa.metrics import rate, write_metrics
-from coa.outputs import check_file, journal_name, metrics_name
-from coa.params import Params
 from coa.progress import Progress
-from coa.question import Question
+from coa.records.causes import CONTRIBUTING_ONLY, Analysis, Cause
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Verdict
+from coa.records.question import Question
+from coa.records.trajectory import Mode
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
-from coa.shards import ShardRun, open_stage
-from coa.trajectory import Mode
+from coa.settings.params import Params
+from coa.shards.stage import ShardRun, open_stage
+from coa.store import tables
+from coa.store.files import ANALYSED, GRADED, QUESTIONS
+from coa.store.metrics import rate, write_metrics
+from coa.store.outputs import check_file, journal_name, metrics_name
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context, diagnose

@@ -21,19 +21,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coa import tables
 from coa.errors import InputError, writing_error
-from coa.files import ASSEMBLED, DROPPED, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
-from coa.graded import GradedTrajectory
-from coa.metrics import write_metrics
-from coa.output_folder import working_folder
-from coa.pairs import PreferencePair
-from coa.params import Params
-from coa.question import Question
 from coa.ranking import seeded_rank
-from coa.reviews import Applied
-from coa.sets import AssembleParams
-from coa.trajectory import Mode
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Mode
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import ASSEMBLED, DROPPED, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
+from coa.store.metrics import write_metrics
+from coa.store.output_folder import working_folder
+from coa.store.reviews import Applied
 from curate.pools import Pool, count_drops, let_in, pair_pool, question_pool, trajectory_pool
 from curate.strata import Candidate, choose
 from curate.verdicts import Revision, read_revision

@@ -8,7 +8,7 @@ chosen by blame. A trajectory that acted is forked before an action, one that on
 end of a thought; the teacher writes the forks, or the policy of `branch.policy`. With `branch.arms:
 other` it takes the arm that the trajectory did not take, and a pair is kept when exactly one of the
 two is right, so both kinds of the paper come out (AutoCoA, section 3). With `both` it takes both
-arms until it is clear what acting is worth there (`curate/arms.py`).
+arms until it is clear what acting is worth there (`curate/forks/arms.py`).
 Writes data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet
 (what became of every point); `graded=` and `out=` name others. With `branch.more_pairs` the pairs
 that `curate.shared_prefix` found follow in the first and the last of them.
@@ -18,9 +18,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.forking import (
+from coa.interruption import run_interruptible
+from coa.judging.judge import judge_policy, open_judge
+from coa.policy.chat.record import Unforkable
+from coa.policy.prompts import Prompt
+from coa.records.graded import GradedTrajectory, RightBy
+from coa.records.pairs import Arm, PairKind, PreferencePair
+from coa.rollout.forks import (
     ArmChoice,
     BranchParams,
     family_of,
@@ -29,24 +34,19 @@ from coa.forking import (
     require_budget,
     require_forks,
 )
-from coa.graded import GradedTrajectory, RightBy
-from coa.interruption import run_interruptible
-from coa.judging.judge import judge_policy, open_judge
-from coa.metrics import shown_stop_reasons, write_metrics
-from coa.outputs import check_folder, journal_name, metrics_name
-from coa.pairs import Arm, PairKind, PreferencePair
-from coa.params import Params
-from coa.points import Point
-from coa.policy.chat.record import Unforkable
-from coa.prompts import Prompt
-from coa.runtime import JOURNALS, Runtime, open_runtime
-from coa.shards import ShardRun, open_stage
-from coa.spool import Spool
-from curate.arms import try_arms
-from curate.fork_choice import Fork, Refused, choose_parents, find_forks, shown_refused
-from curate.fork_results import ResultWriter
-from curate.fork_tasks import ForkRun
-from curate.point_scores import open_point_scores
+from coa.rollout.points import Point
+from coa.rollout.runtime import JOURNALS, Runtime, open_runtime
+from coa.settings.params import Params
+from coa.shards.stage import ShardRun, open_stage
+from coa.store import tables
+from coa.store.metrics import shown_stop_reasons, write_metrics
+from coa.store.outputs import check_folder, journal_name, metrics_name
+from coa.store.spool import Spool
+from curate.forks.arms import try_arms
+from curate.forks.choice import Fork, Refused, choose_parents, find_forks, shown_refused
+from curate.forks.point_scores import open_point_scores
+from curate.forks.results import ResultWriter
+from curate.forks.tasks import ForkRun
 
 
 async def branch(

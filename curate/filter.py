@@ -15,17 +15,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa import protocol, tables
-from coa.drops import Dropped, DropReason
-from coa.files import FILTERED, GRADED
-from coa.graded import GradedTrajectory, RightBy, is_right
-from coa.grading import Verdict
-from coa.metrics import write_metrics
-from coa.outputs import check_folder, journal_name, metrics_name
-from coa.plain_words import WORD
 from coa.progress import Progress
-from coa.shards import ShardRun, open_stage
-from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
+from coa.records import protocol
+from coa.records.drops import Dropped, DropReason
+from coa.records.graded import GradedTrajectory, RightBy, is_right
+from coa.records.grading import Verdict
+from coa.records.plain_words import WORD
+from coa.records.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
+from coa.shards.stage import ShardRun, open_stage
+from coa.store import tables
+from coa.store.files import FILTERED, GRADED
+from coa.store.metrics import write_metrics
+from coa.store.outputs import check_folder, journal_name, metrics_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ def _stays_within(vocabulary: set[str], words: Iterable[str], size: int) -> bool
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """Split a text into the words of `coa.plain_words.WORD`, in lower case."""
+    """Split a text into the words of `coa.records.plain_words.WORD`, in lower case."""
     text = text.lower()
     if text.isascii():
         # Gives the same words ten times as fast.

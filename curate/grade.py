@@ -19,21 +19,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from coa import protocol, tables
 from coa.errors import InputError
-from coa.files import GRADED, QUESTIONS, SAMPLED
-from coa.foreign_tags import foreign_tags
-from coa.graded import GradedTrajectory, grade_trajectory, is_right
+from coa.foreign.foreign_tags import foreign_tags
 from coa.interruption import run_interruptible
 from coa.judging.judge import judge_all, judge_policy, open_judge
-from coa.judging.verdicts import JudgeVerdict
-from coa.metrics import rate, write_metrics
-from coa.outputs import check_file, journal_name, metrics_name
-from coa.params import Params
 from coa.progress import Progress
-from coa.question import Question
-from coa.shards import ShardRun, open_stage
-from coa.trajectory import Mode, Trajectory
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory, is_right
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Trajectory
+from coa.records.verdicts import JudgeVerdict
+from coa.settings.params import Params
+from coa.shards.stage import ShardRun, open_stage
+from coa.store import tables
+from coa.store.files import GRADED, QUESTIONS, SAMPLED
+from coa.store.metrics import rate, write_metrics
+from coa.store.outputs import check_file, journal_name, metrics_name
 
 _MOST = 0.5
 """A file with a greater share of rows in foreign tags is refused; a policy may write such a row now

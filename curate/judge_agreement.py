@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 
-from coa import tables
 from coa.errors import InputError
-from coa.files import GRADED
-from coa.graded import GradedTrajectory, RightBy, is_right
-from coa.grading import Grade, grade_prediction
-from coa.params import Params
-from coa.whole_files import write_file
+from coa.records.graded import GradedTrajectory, RightBy, is_right
+from coa.records.grading import Grade, grade_prediction
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import GRADED
+from coa.store.whole_files import write_file
 
 OUT = Path("reports/judge_agreement.md")
 _CONFIDENCE = 0.95

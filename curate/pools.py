@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PairKind
-from coa.trajectory import Mode
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PairKind
+from coa.records.trajectory import Mode
+from coa.store import tables
 from curate.strata import Candidate
 from curate.verdicts import Revision, other_kind
 

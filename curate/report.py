@@ -19,20 +19,20 @@ from typing import Any
 
 import polars as pl
 
-from coa import tables
-from coa.causes import Analysis, Cause
-from coa.drawing import Picture
 from coa.errors import ConfigError
-from coa.files import ANALYSED, DROPPED, GRADED, POINTS
-from coa.graded import GradedTrajectory
-from coa.params import Params
-from coa.report_page import render_report
-from coa.sets import AssembleParams
-from coa.trajectory import Mode
-from coa.whole_files import write_file
-from curate import charts
-from curate.examples import Choice
-from curate.tallies import PointTallies, Tallies, read_points
+from coa.pages.pictures import Picture
+from coa.pages.report_page import render_report
+from coa.records.causes import Analysis, Cause
+from coa.records.graded import GradedTrajectory
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Mode
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import ANALYSED, DROPPED, GRADED, POINTS
+from coa.store.whole_files import write_file
+from curate.reports import charts
+from curate.reports.examples import Choice
+from curate.reports.tallies import PointTallies, Tallies, read_points
 
 OUT = Path("reports/errors.html")
 PICTURES = Path("reports/pictures")

@@ -24,22 +24,22 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from coa import tables
-from coa.evaluation_questions import read_evaluation
-from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
-from coa.files import EVALUATION_SETS, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
-from coa.graded import GradedTrajectory
-from coa.metrics import write_metrics
-from coa.pairs import PreferencePair
-from coa.plain_words import words
 from coa.progress import Progress
-from coa.question import Question
-from coa.sets import AssembleParams
-from coa.shards import ShardRun, open_stage
-from coa.trajectory import Author, Step, Trajectory
-from curate.near_duplicates import Duplicate, NearDuplicates, find_in
-from curate.overlap import EvaluationSets, SharedRun
-from curate.shingles import Rows, hash_words
+from coa.questions.evaluation_questions import read_evaluation
+from coa.records.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.plain_words import words
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Author, Step, Trajectory
+from coa.shards.stage import ShardRun, open_stage
+from coa.store import tables
+from coa.store.files import EVALUATION_SETS, EXCLUDED, GRADED, KEPT, PAIRS, QUESTIONS
+from coa.store.metrics import write_metrics
+from curate.screening.near_duplicates import Duplicate, NearDuplicates, find_in
+from curate.screening.overlap import EvaluationSets, SharedRun
+from curate.screening.shingles import Rows, hash_words
 
 _ROWS_AT_ONCE = 1000
 _CHARACTERS_AT_ONCE = 4_000_000
@@ -153,7 +153,7 @@ class Screen:
             params: The limits.
             marks: Names of evaluation sets by the id of a question that is marked as theirs.
             evaluation: The evaluation questions.
-            spool: The folder for temporary files, see `curate.near_duplicates`.
+            spool: The folder for temporary files, see `curate.screening.near_duplicates`.
         """
         self._params = params
         self._marks = marks

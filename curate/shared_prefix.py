@@ -21,25 +21,25 @@ from typing import Annotated
 import msgspec
 import polars as pl
 
-from coa import tables
-from coa.comparisons import Comparison, Parting
-from coa.files import GRADED, SHARED_PREFIX
-from coa.graded import GradedTrajectory, is_sound
-from coa.metrics import write_metrics
-from coa.outputs import check_folder, metrics_name
-from coa.pairs import PairKind, PreferencePair
-from coa.params import Params
 from coa.progress import Progress
-from coa.spool import Spool
-from coa.trajectory import StopReason
-from curate.parting import (
+from coa.records.comparisons import Comparison, Parting
+from coa.records.graded import GradedTrajectory, is_sound
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.trajectory import StopReason
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import GRADED, SHARED_PREFIX
+from coa.store.metrics import write_metrics
+from coa.store.outputs import check_folder, metrics_name
+from coa.store.spool import Spool
+from curate.forks.parting import (
     Parted,
     is_borne_out,
     longest_first,
     to_comparison,
     to_preference_pair,
 )
-from curate.right_column import right_column
+from curate.reports.right_column import right_column
 
 
 @dataclass(frozen=True, slots=True)

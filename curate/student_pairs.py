@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coa import tables
-from coa.exclusions import Excluded, RowKind
-from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
-from coa.metrics import write_metrics
-from coa.outputs import check_folder, metrics_name
-from coa.pairs import PairKind, PreferencePair
-from coa.params import Params
 from coa.ranking import seeded_rank
-from coa.sets import AssembleParams
-from coa.stages import PipelineParams
+from coa.records.exclusions import Excluded, RowKind
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.sets import AssembleParams
+from coa.settings.params import Params
+from coa.settings.stages import PipelineParams
+from coa.store import tables
+from coa.store.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
+from coa.store.metrics import write_metrics
+from coa.store.outputs import check_folder, metrics_name
 from curate.assemble import SPLITS, SetSource, choose_rows, pair_source, write_set
 from curate.pools import pair_pool
 from curate.screen import ScreenParams, pair_rows

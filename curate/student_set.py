@@ -16,19 +16,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa import tables
-from coa.evaluation_questions import read_evaluation
-from coa.exclusions import Excluded, ExclusionReason, RowKind
-from coa.files import QUESTIONS, STUDENT_ASSEMBLED, STUDENT_KEPT
-from coa.graded import GradedTrajectory
-from coa.metrics import write_metrics
-from coa.outputs import check_folder, metrics_name
-from coa.params import Params
-from coa.sets import AssembleParams
-from coa.trajectory import Mode
+from coa.questions.evaluation_questions import read_evaluation
+from coa.records.exclusions import Excluded, ExclusionReason, RowKind
+from coa.records.graded import GradedTrajectory
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Mode
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import QUESTIONS, STUDENT_ASSEMBLED, STUDENT_KEPT
+from coa.store.metrics import write_metrics
+from coa.store.outputs import check_folder, metrics_name
 from curate.assemble import split_candidates
-from curate.overlap import EvaluationSets
 from curate.screen import Screen, ScreenedRow, ScreenParams, read_marks, row_of
+from curate.screening.overlap import EvaluationSets
 from curate.strata import Candidate
 
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coa.errors import ConfigError, InputError
-from coa.metrics import FOLDER
-from coa.params import Params
-from coa.sets import AssembleParams
-from coa.stages import PipelineParams, TrajectorySource
-from coa.trajectory import FAILED_STOPS
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import FAILED_STOPS
+from coa.settings.params import Params
+from coa.settings.stages import PipelineParams, TrajectorySource
+from coa.store.metrics import FOLDER
 
 
 def stages_of(params: Params) -> list[str]:

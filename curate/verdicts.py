@@ -11,17 +11,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from coa import protocol, tables
-from coa.adjudication import AdjudicationParams, Decision, Standing, decide_all
-from coa.drops import Dropped, DropReason
-from coa.evaluation_questions import read_evaluation
-from coa.exclusions import Excluded, RowKind
-from coa.files import DROPPED, EXCLUDED, KEPT, PAIRS, QUESTIONS, REVIEWS
-from coa.graded import GradedTrajectory
-from coa.grading import Verdict, grade, normalise
-from coa.pairs import PairKind, PreferencePair
-from coa.params import Params
-from coa.reviews import (
+from coa.questions.evaluation_questions import read_evaluation
+from coa.records import protocol
+from coa.records.drops import Dropped, DropReason
+from coa.records.exclusions import Excluded, RowKind
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Verdict, grade, normalise
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.sets import AssembleParams
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.adjudication import AdjudicationParams, Decision, Standing, decide_all
+from coa.store.files import DROPPED, EXCLUDED, KEPT, PAIRS, QUESTIONS, REVIEWS
+from coa.store.reviews import (
     DECISIVE,
     Applied,
     Effect,
@@ -34,10 +36,9 @@ from coa.reviews import (
     read_reviews,
     trajectory_version,
 )
-from coa.sets import AssembleParams
 from curate.filter import FilterParams, judge
-from curate.overlap import EvaluationSets
 from curate.screen import Screen, ScreenParams, read_marks, row_of
+from curate.screening.overlap import EvaluationSets
 
 MAX_ANSWER_CHARS = 200
 """The greatest length of an accepted answer that a reviewer wrote; a longer text is taken for a

@@ -6,10 +6,10 @@ from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 
-from coa import tables
 from coa.errors import InputError
-from coa.files import ASSEMBLED
-from coa.sets import AssembleParams
+from coa.records.sets import AssembleParams
+from coa.store import tables
+from coa.store.files import ASSEMBLED
 
 _READ_FROM = ContextVar("read_from", default=ASSEMBLED)
 SPLITS = ("train", "validation")

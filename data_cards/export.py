@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coa.errors import InputError
-from coa.output_folder import OwnFolder, replace_folder
-from coa.params import Params
-from coa.prompts import Prompt
-from coa.sets import AssembleParams
-from coa.tokens import Tokenizer
+from coa.policy.prompts import Prompt
+from coa.records.sets import AssembleParams
+from coa.records.tokens import Tokenizer
+from coa.settings.params import Params
+from coa.store.output_folder import OwnFolder, replace_folder
 from data_cards.catalogue import SetName, built_sets, published_splits
 from data_cards.formats.published_rows import write_rows
 from data_cards.formats.registry import FORMATS, README, ExportFormat, Target, own_files, readme

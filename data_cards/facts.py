@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from coa import tables
-from coa.files import QUESTIONS
-from coa.trajectory import Author
+from coa.records.trajectory import Author
+from coa.store import tables
+from coa.store.files import QUESTIONS
 from data_cards.catalogue import SPLITS, SetName, local_path
 
 LENGTH = "length:"

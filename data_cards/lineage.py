@@ -19,11 +19,26 @@ from typing import NamedTuple
 
 import polars as pl
 
-from coa import protocol
-from coa.calls import RecordedCall, Replay, find_calls, journal_of, policy_of, prompts_of
 from coa.errors import CoaError, ConfigError, InputError
-from coa.factory import PolicyKind, TeacherParams, template_of
-from coa.files import (
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair, fork_point
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import (
+    Mode,
+    Step,
+    StepKind,
+    Trajectory,
+    describe_sampling,
+    is_imported,
+)
+from coa.records.worth import Worth, show_worth
+from coa.rollout.calls import RecordedCall, Replay, find_calls, journal_of, policy_of, prompts_of
+from coa.rollout.factory import PolicyKind, TeacherParams, template_of
+from coa.settings.params import Params
+from coa.store.files import (
     ANALYSED,
     ASSEMBLED,
     GRADED,
@@ -34,22 +49,7 @@ from coa.files import (
     STUDENT_BRANCHED,
     STUDENT_GRADED,
 )
-from coa.graded import GradedTrajectory
-from coa.journal import CallKind
-from coa.pairs import PreferencePair, fork_point
-from coa.params import Params
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.sets import AssembleParams
-from coa.trajectory import (
-    Mode,
-    Step,
-    StepKind,
-    Trajectory,
-    describe_sampling,
-    is_imported,
-)
-from coa.worth import Worth, show_worth
+from coa.store.journal import CallKind
 from data_cards import provenance, rows
 from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa.output_folder import OwnFolder
-from coa.params import Params
+from coa.settings.params import Params
+from coa.store.output_folder import OwnFolder
 from data_cards.cards.card_files import write_files
 from data_cards.cards.measure_model import measure_model
 from data_cards.cards.model_card import (

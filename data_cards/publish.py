@@ -23,11 +23,11 @@ from pathlib import Path
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from coa.errors import ConfigError, OutputError, writing_error
-from coa.files import ASSEMBLED, RENDERED
-from coa.output_folder import remove_leftovers, working_folder
-from coa.params import Params
-from coa.sets import AssembleParams
-from coa.trajectory import SCHEMA_VERSION
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import SCHEMA_VERSION
+from coa.settings.params import Params
+from coa.store.files import ASSEMBLED, RENDERED
+from coa.store.output_folder import remove_leftovers, working_folder
 from data_cards import provenance
 from data_cards.cards.all_sets import render
 from data_cards.cards.card_files import stale_files

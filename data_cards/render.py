@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from coa.files import RENDERED
-from coa.output_folder import OwnFolder
-from coa.params import Params
-from coa.sets import AssembleParams
+from coa.records.sets import AssembleParams
+from coa.settings.params import Params
+from coa.store.files import RENDERED
+from coa.store.output_folder import OwnFolder
 from data_cards.cards.all_sets import render
 from data_cards.cards.card_files import write_files
 from data_cards.catalogue import SetName, built_sets

@@ -7,11 +7,11 @@ from typing import TypeVar
 import msgspec
 import polars as pl
 
-from coa import tables
-from coa.files import FORKS, GRADED, INGESTED, SAMPLED
-from coa.graded import GradedTrajectory
-from coa.pairs import fork_point
-from coa.trajectory import Trajectory, is_imported
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import fork_point
+from coa.records.trajectory import Trajectory, is_imported
+from coa.store import tables
+from coa.store.files import FORKS, GRADED, INGESTED, SAMPLED
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import collect, id_column, scan
 from data_cards.formats.published_rows import RECORDS

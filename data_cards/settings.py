@@ -14,14 +14,14 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import yaml
 
-from coa.chat_templates import own_template
 from coa.errors import ConfigError
-from coa.factory import TeacherParams
-from coa.params import Params
+from coa.policy.chat_templates import own_template
 from coa.policy.local.model import load_tokenizer
-from coa.prompts import Prompt, PromptParams
-from coa.sets import AssembleParams
-from coa.stages import TrajectorySource
+from coa.policy.prompts import Prompt, PromptParams
+from coa.records.sets import AssembleParams
+from coa.rollout.factory import TeacherParams
+from coa.settings.params import Params
+from coa.settings.stages import TrajectorySource
 from data_cards.cards.safe_markdown import Markdown, fence
 from data_cards.catalogue import SetName
 from data_cards.publishing.private_text import find_undetected_keys, fold

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coa.errors import ConfigError, InputError
-from coa.files import QUESTIONS
-from coa.question import Question
+from coa.records.question import Question
+from coa.store.files import QUESTIONS
 from coa.student.results import read_json
 
 

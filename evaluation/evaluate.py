@@ -21,24 +21,25 @@ from contextlib import aclosing
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, template_of
-from coa.files import EVALUATED, QUESTIONS
-from coa.graded import GradedTrajectory, is_right
 from coa.interruption import run_interruptible
 from coa.judging.judge import Judge, judge_all, judge_policy, open_judge
-from coa.judging.verdicts import RIGHT
-from coa.metrics import shown_stop_reasons
-from coa.model_files import evaluation_journal, fingerprint_model
-from coa.params import Params
+from coa.policy.prompts import Prompt
 from coa.policy.react import as_react
 from coa.progress import Progress
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.runtime import Runtime, open_runtime
+from coa.records.graded import GradedTrajectory, is_right
+from coa.records.question import Question
+from coa.records.trajectory import StopReason
+from coa.records.verdicts import RIGHT
+from coa.rollout.factory import PolicyKind, template_of
+from coa.rollout.runtime import Runtime, open_runtime
 from coa.search.settings import SearchParams
-from coa.shards import ShardRun, open_stage
+from coa.settings.params import Params
+from coa.shards.stage import ShardRun, open_stage
+from coa.store import tables
+from coa.store.files import EVALUATED, QUESTIONS
+from coa.store.metrics import shown_stop_reasons
+from coa.store.model_files import evaluation_journal, fingerprint_model
 from coa.student.asking import Asking
 from coa.student.evaluate_settings import (
     TOLD_BY_GOLD,
@@ -49,7 +50,6 @@ from coa.student.evaluate_settings import (
 from coa.student.held_out import choose_held_out, shown_set
 from coa.student.knowledge import KnowledgeProbe, open_probe
 from coa.student.results import file_name
-from coa.trajectory import StopReason
 from evaluation.baselines.answering import answer_questions
 from evaluation.baselines.asker import Answered, Asker
 from evaluation.benchmarks import Pin, check_pins, pin_sets, questions_hash

@@ -19,19 +19,19 @@ from pathlib import Path
 
 import yaml
 
-from coa import tables
-from coa.files import QUESTIONS
-from coa.graded import GradedTrajectory
 from coa.intervals import Interval, mean_interval
-from coa.model_files import fingerprint_model
-from coa.params import Params
 from coa.policy import BatchPolicy
 from coa.policy.local.model import LocalPolicy, LocalSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.question import Question
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.rollout.simulators.factory import open_simulator
+from coa.rollout.simulators.settings import SimulatorKind, SimulatorParams
 from coa.search.settings import SearchParams
-from coa.simulators.factory import open_simulator
-from coa.simulators.settings import SimulatorKind, SimulatorParams
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import QUESTIONS
+from coa.store.model_files import fingerprint_model
 from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
 from coa.student.results import file_name, read_json, write_text
 from evaluation.held_out_searches import Prediction, find_probes, predict

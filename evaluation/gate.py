@@ -18,34 +18,35 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from coa import protocol, rollout
-from coa.asking import make_task
-from coa.chat_templates import load_prompt
-from coa.drivers import Environment, roll_out_states
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.grading import grade_prediction
 from coa.intervals import mean_interval, paired_difference
-from coa.model_files import fingerprint_model
-from coa.params import Params
 from coa.policy import BatchPolicy
+from coa.policy.chat_templates import load_prompt
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
-from coa.prompts import Prompt
-from coa.question import Question
+from coa.policy.prompts import Prompt
 from coa.ranking import seeded_rank
-from coa.rollout import Limits, RolloutContext
-from coa.simulators import Simulator
-from coa.simulators.factory import open_simulator
-from coa.simulators.settings import SimulatorKind, SimulatorParams
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.grading import grade_prediction
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StepKind
+from coa.rollout import loop as rollout
+from coa.rollout.drivers import Environment, roll_out_states
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.simulated import observation_body
+from coa.rollout.simulators import Simulator
+from coa.rollout.simulators.factory import open_simulator
+from coa.rollout.simulators.settings import SimulatorKind, SimulatorParams
+from coa.rollout.tasks import make_task
+from coa.rollout.toolbox import own_tools
+from coa.search.tool import SearchTool
+from coa.settings.params import Params
+from coa.store.model_files import fingerprint_model
 from coa.student.knowledge import KnowledgeProbe, needed_answers, open_probe
 from coa.student.results import file_name, write_text
 from coa.student.sets import read_split
 from coa.student.settings import TrainParams
 from coa.student.verdict import FOLDER, GateReport, Prediction, world_settings
-from coa.tools.factory import own_tools
-from coa.tools.search import SearchTool
 from coa.tools.settings import ToolsParams
-from coa.tools.simulated import observation_body
-from coa.trajectory import Mode, Sampling, StepKind
 from evaluation.fidelity import known_doubts
 
 _NO_FINDING = frozenset({"yes", "no"})

@@ -7,18 +7,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from coa import protocol
-from coa.graded import GradedTrajectory
-from coa.grading import grade_prediction
-from coa.pending import Call
 from coa.policy import Completion, Encoder, Finish, Turns
 from coa.progress import Progress
-from coa.rollout import Limits, RolloutContext, State, Task
-from coa.simulators import Simulator
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import grade_prediction
+from coa.records.trajectory import Outcome, Sampling, Step, StepKind, Trajectory
+from coa.rollout.loop import Limits, RolloutContext, State, Task
+from coa.rollout.simulated import observation_body
+from coa.rollout.simulators import Simulator
+from coa.search.tool import Numbering, SearchTool, result_form
+from coa.store.pending import Call
 from coa.student.knowledge import KnowledgeProbe, needed_answers
-from coa.tools.search import Numbering, SearchTool, result_form
-from coa.tools.simulated import observation_body
-from coa.trajectory import Outcome, Sampling, Step, StepKind, Trajectory
 from evaluation.world_measures import contradicts, entity_precision
 
 _LINE = re.compile(r"\S.*")

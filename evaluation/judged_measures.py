@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from coa.judging.verdicts import RIGHT, JudgeVerdict
+from coa.records.verdicts import RIGHT, JudgeVerdict
 
 
 class JudgedOutcome(Protocol):

@@ -13,16 +13,16 @@ from typing import Any
 
 import msgspec
 
-from coa.graded import GradedTrajectory
-from coa.grading import Verdict
 from coa.intervals import Interval, mean_over_groups
-from coa.judging.verdicts import JudgeVerdict
-from coa.metrics import rate
-from coa.protocol import stray_tags
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Verdict
+from coa.records.protocol import stray_tags
+from coa.records.trajectory import FAILED_STOPS, FORCED_STOPS, Sampling, StopReason, count_actions
+from coa.records.verdicts import JudgeVerdict
+from coa.search.tool import SearchTool
+from coa.store.metrics import rate
 from coa.student.knowledge import Decision
 from coa.tools.calculator import Calculator
-from coa.tools.search import SearchTool
-from coa.trajectory import FAILED_STOPS, FORCED_STOPS, Sampling, StopReason, count_actions
 from evaluation.benchmarks import Pin
 from evaluation.judged_measures import JUDGED_MEASURES
 from evaluation.searched import Searched

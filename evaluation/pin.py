@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.files import QUESTIONS
-from coa.params import Params
-from coa.question import Question
+from coa.records.question import Question
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import QUESTIONS
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.results import write_text
 from evaluation.benchmarks import pin_sets, read_pins

@@ -16,15 +16,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from coa import tables
-from coa.files import DATA, EVALUATED
-from coa.graded import GradedTrajectory
-from coa.output_folder import OwnFolder, replace_folder
-from coa.params import Params
-from coa.protocol import THINK_CLOSE, answer_text
+from coa.records.graded import GradedTrajectory
+from coa.records.protocol import THINK_CLOSE, answer_text
+from coa.records.trajectory import FAILED_STOPS, FORCED_STOPS, StepKind, StopReason, Trajectory
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import DATA, EVALUATED
+from coa.store.output_folder import OwnFolder, replace_folder
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.results import write_text
-from coa.trajectory import FAILED_STOPS, FORCED_STOPS, StepKind, StopReason, Trajectory
 from evaluation.evaluate import check
 
 OUT = DATA / "run_files"

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from coa.tools.search import SearchTool
-from coa.trajectory import Trajectory, count_actions
+from coa.records.trajectory import Trajectory, count_actions
+from coa.search.tool import SearchTool
 
 
 class Spent(NamedTuple):

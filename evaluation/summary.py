@@ -11,7 +11,7 @@ from typing import Any
 
 from coa.errors import ConfigError
 from coa.intervals import mean_interval
-from coa.params import Params
+from coa.settings.params import Params
 from coa.terminal import printable
 from evaluation.result_files import FOLDER, read_result
 from evaluation.table import ResultRow, TableParams, arrange, by_questions

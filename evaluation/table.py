@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 
 from coa.errors import ConfigError, InputError, writing_error
 from coa.intervals import Interval, mean_interval, mean_over_groups, paired_difference
-from coa.metrics import write_metrics
-from coa.params import Params
+from coa.records.trajectory import StopReason
+from coa.search.tool import SearchTool
+from coa.settings.params import Params
+from coa.store.metrics import write_metrics
+from coa.store.whole_files import replacing
 from coa.student.held_out import shown_set
 from coa.student.results import write_text
-from coa.tools.search import SearchTool
-from coa.trajectory import StopReason
-from coa.whole_files import replacing
 from evaluation.judged_measures import JUDGED_MEASURES
 from evaluation.outcomes import Outcome, Result, Setting, calls_measure, find_measure
 from evaluation.result_files import FOLDER, read_result

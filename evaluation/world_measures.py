@@ -7,7 +7,7 @@ numbers of three digits or more.
 import re
 from collections.abc import Iterator, Sequence
 
-from coa.grading import grade_prediction
+from coa.records.grading import grade_prediction
 from coa.search.analysis import QUERY_STOP_WORDS
 
 _ENTITY = re.compile(r"[A-Z][\w'-]*(?: [A-Z][\w'-]*)*|\d{3,}")

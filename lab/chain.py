@@ -22,13 +22,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from coa.errors import CoaError, ConfigError, InputError
-from coa.files import DATA
-from coa.params import Params
-from coa.stages import Stage
+from coa.settings.params import Params
+from coa.settings.stages import Stage
+from coa.store.files import DATA
+from coa.store.whole_files import write_file
 from coa.student.results import read_json
 from coa.student.verdict import FOLDER as VERDICTS
 from coa.student.verdict import GateReport, Prediction
-from coa.whole_files import write_file
 from evaluation.result_files import FOLDER as RESULTS
 from evaluation.result_files import read_result
 from lab.kept import KeptRow, Verdict, pack_outcomes, write_row

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from coa.errors import InputError
 from coa.intervals import Interval
-from coa.metrics import rate
+from coa.records.trajectory import FORCED_STOPS
+from coa.store.metrics import rate
+from coa.store.whole_files import write_file
 from coa.student.results import read_json
-from coa.trajectory import FORCED_STOPS
-from coa.whole_files import write_file
 from evaluation.outcomes import Outcome
 from lab.records import FOLDER
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from coa.intervals import Interval, Over, difference_over, mean_interval
-from coa.report_page import render_report
-from coa.whole_files import write_file
+from coa.pages.report_page import render_report
+from coa.store.whole_files import write_file
 from lab.kept import GROUPS, KeptRow, read_row, row_path
 from lab.plan import plan_path, read_plan
 from lab.records import FOLDER, Experiment, Lab, Row, folder_of, read_lab

@@ -24,11 +24,11 @@ from ruamel.yaml.error import YAMLError
 
 from coa.code_hashes import describe_code
 from coa.errors import InputError
-from coa.files import DATA, QUESTIONS, TRAINED
-from coa.params import Params
-from coa.stages import Stage
+from coa.settings.params import Params
+from coa.settings.stages import Stage
+from coa.store.files import DATA, QUESTIONS, TRAINED
+from coa.store.whole_files import write_file
 from coa.student.results import read_json
-from coa.whole_files import write_file
 from lab.records import FOLDER, Lab, Row, fill, folder_of, read_lab
 from train.run import sections_beside
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from coa.errors import ConfigError, InputError, unknown_name
-from coa.stages import Stage
+from coa.settings.stages import Stage
 
 FOLDER = Path("lab")
 """The lab of the invented world."""

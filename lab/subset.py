@@ -16,12 +16,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.outputs import check_folder
-from coa.pairs import PreferencePair
-from coa.params import Params
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.outputs import check_folder
 from coa.student.sets import read_split
 
 

@@ -4,7 +4,7 @@
 
 Reads the log and the curves of every model in data/train/ and every result in results/evaluate/;
 models that were trained under names of their own are shown, too. The page needs no network and has
-no script, and the pictures are in it. An alarm is shown where those of train/alarms.py go
+no script, and the pictures are in it. An alarm is shown where those of train/monitors/alarms.py go
 off in the log, with the limits that the settings have now.
 """
 
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import InputError
-from coa.params import Params
-from coa.report_page import render_report
-from coa.stages import Stage
+from coa.pages.report_page import render_report
+from coa.settings.params import Params
+from coa.settings.stages import Stage
+from coa.store.whole_files import write_file
 from coa.student.checkpoint import OUT as MODELS
 from coa.student.settings import MonitorSettings, TrainParams
-from coa.whole_files import write_file
 from evaluation.summary import result_groups
 from evaluation.table import PICTURE, TableParams
-from train.alarms import SeenAlarm, find_alarms
-from train.report import Entry
+from train.monitors.alarms import SeenAlarm, find_alarms
+from train.monitors.report import Entry
 
 OUT = Path("reports/training.html")
 _TEMPLATES = Path(__file__).parent / "templates"

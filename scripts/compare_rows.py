@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from coa import protocol, tables
 from coa.errors import ConfigError, InputError
-from coa.metrics import rate
-from coa.trajectory import Mode, Step, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.trajectory import Mode, Step, StepKind, StopReason, Trajectory
+from coa.store import tables
+from coa.store.metrics import rate
 
 _FORCED_OPENING = protocol.ANSWER_MARKER.rpartition("\n")[2]
 """How the message of a forced answer begins: in tags that is part of the scaffold's marker."""

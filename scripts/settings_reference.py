@@ -13,8 +13,7 @@ from enum import EnumType
 from pathlib import Path
 from typing import Any
 
-from coa.params.sections import hints_of
-from coa.settings_help import (
+from coa.settings.help import (
     Section,
     all_sections,
     enums_of,
@@ -24,6 +23,7 @@ from coa.settings_help import (
     shown,
     type_of,
 )
+from coa.settings.sections import hints_of
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = Path("docs/params.md")

@@ -35,10 +35,10 @@ from coa.errors import (
     unknown_name,
     writing_error,
 )
-from coa.output_file import check_own_file
-from coa.params import Params
+from coa.settings.params import Params
+from coa.store.output_file import check_own_file
+from coa.store.whole_files import replacing
 from coa.terminal import printable
-from coa.whole_files import replacing
 from synth.question_formats import QuestionFormat
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _ROWS_PER_GROUP = 1000
-"""As in coa/tables.py: rows with ten long passages stay a few megabytes."""
+"""As in coa/store/tables.py: rows with ten long passages stay a few megabytes."""
 
 
 class Suite(StrEnum):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from coa.foreign.record import ForeignRow, question_hash
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.question import Question
+from coa.records.question import Question
 
 
 class KnownQuestion(NamedTuple):

@@ -5,8 +5,9 @@
 
 Reads the files of `ingest.files` one after another: JSON lines row by row, so that memory grows
 only by a few short texts per distinct question, and whole JSON documents. Each row is read in its
-own format (coa/foreign) and written in our tags (coa/own_tags.py) after the prompt of its mode; its
-tokens are counted as words. A row that cannot be read, rewritten or graded is recorded with reason.
+own format (coa/foreign) and written in our tags (coa/foreign/own_tags.py) after the prompt of its
+mode; its tokens are counted as words. A row that cannot be read, rewritten or graded is recorded
+with reason.
 
 Writes data/ingest/: cot.parquet and coa.parquet, the trajectories of each mode; questions.parquet,
 their questions, a file for `questions.files`; recorded.parquet, where each row stands in which file
@@ -21,22 +22,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from coa import tables
 from coa.errors import InputError
-from coa.factory import TeacherParams
-from coa.files import INGESTED, INGESTED_QUESTIONS, RECORDED
 from coa.foreign.files import find_files, read_foreign_file
 from coa.foreign.frames import prediction
+from coa.foreign.own_tags import count_words, rewrite
 from coa.foreign.record import ForeignRow, Format
 from coa.foreign.rows import read_foreign_row
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.metrics import write_metrics
-from coa.own_tags import count_words, rewrite
-from coa.params import Params
-from coa.prompts import Prompt, PromptParams
-from coa.question import Question
-from coa.stages import PipelineParams, TrajectorySource
-from coa.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
+from coa.policy.prompts import Prompt, PromptParams
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
+from coa.rollout.factory import TeacherParams
+from coa.settings.params import Params
+from coa.settings.stages import PipelineParams, TrajectorySource
+from coa.store import tables
+from coa.store.files import INGESTED, INGESTED_QUESTIONS, RECORDED
+from coa.store.metrics import write_metrics
 from synth.foreign_questions import ForeignQuestions
 from synth.question_file import SPLITS
 from synth.sample import SampleParams

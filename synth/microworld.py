@@ -11,17 +11,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from coa import tables
-from coa.metrics import write_metrics
 from coa.microworld.factory import MicroworldParams
 from coa.microworld.pretraining import QUESTION, PretrainingDocument, pretraining_documents
 from coa.microworld.questions import make_questions
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import Group, World, make_world
-from coa.params import Params
-from coa.prompts import Prompt, PromptParams
-from coa.question import Question
+from coa.policy.prompts import Prompt, PromptParams
+from coa.records.question import Question
 from coa.search import Passage
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.metrics import write_metrics
 
 OUT = Path("data/microworld")
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from coa.errors import ConfigError, InputError, unknown_name
-from coa.question import Criterion, Question
-from coa.sources import SourceRow, read_rows
+from coa.records.question import Criterion, Question
+from coa.store.sources import SourceRow, read_rows
 from synth.question_formats import (
     BadRowError,
     QuestionFormat,

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from coa.errors import InputError
-from coa.question import Question
+from coa.records.question import Question
 
 
 class QuestionFormat(StrEnum):

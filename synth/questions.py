@@ -20,14 +20,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from coa import tables
 from coa.errors import ConfigError, InputError
-from coa.files import QUESTIONS
-from coa.metrics import write_metrics
-from coa.near_questions import question_key
-from coa.params import Params
-from coa.question import Question
+from coa.questions.near_questions import question_key
 from coa.ranking import seeded_rank
+from coa.records.question import Question
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import QUESTIONS
+from coa.store.metrics import write_metrics
 from synth.question_file import (
     SPLITS,
     DroppedQuestion,

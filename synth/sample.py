@@ -21,27 +21,27 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.text import Text
 
-from coa import tables
 from coa.ask import styled
-from coa.asking import make_task
 from coa.errors import ConfigError
-from coa.factory import TeacherParams, template_of
-from coa.files import QUESTIONS, SAMPLED
-from coa.graded import GradedTrajectory, grade_trajectory
 from coa.interruption import run_interruptible
-from coa.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
-from coa.outputs import check_folder, journal_name, metrics_name
-from coa.params import Params
+from coa.policy.prompts import Prompt, PromptParams
 from coa.progress import Progress
-from coa.prompts import Prompt, PromptParams
-from coa.question import Question
 from coa.ranking import seeded_rank
-from coa.rollout import Task
-from coa.runtime import open_runtime
-from coa.shard_files import Shard
-from coa.shards import ShardRun, open_stage
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, Step, StopReason, Trajectory
+from coa.rollout.factory import TeacherParams, template_of
+from coa.rollout.loop import Task
+from coa.rollout.runtime import open_runtime
+from coa.rollout.tasks import make_task
+from coa.settings.params import Params
+from coa.shards.files import Shard
+from coa.shards.stage import ShardRun, open_stage
+from coa.store import tables
+from coa.store.files import QUESTIONS, SAMPLED
+from coa.store.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
+from coa.store.outputs import check_folder, journal_name, metrics_name
 from coa.terminal import printable
-from coa.trajectory import Author, Mode, Step, StopReason, Trajectory
 
 _MAX_PREVIEWED = 160
 """Characters of a result in a preview."""

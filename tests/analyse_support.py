@@ -7,24 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from coa import protocol
-from coa.causes import Cause
-from coa.drivers import roll_out_batched
-from coa.graded import GradedTrajectory, grade_trajectory
 from coa.microworld.phrases import read_back
 from coa.microworld.plans import Plan
 from coa.microworld.relations import read_value
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import World
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.teacher.sentences import PhraseKind, Utterance
 from coa.policy.teacher.settings import TeacherDecision, TeacherEvent
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
-from coa.search.embedded import EmbeddedSearch
-from coa.tools.search import ObservationSettings, SearchTool
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.causes import Cause
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import (
     FORCED_STOPS,
     Author,
     Mode,
@@ -35,6 +31,10 @@ from coa.trajectory import (
     Trajectory,
     trajectory_id,
 )
+from coa.rollout.drivers import roll_out_batched
+from coa.rollout.loop import Limits, RolloutContext, Task
+from coa.search.embedded import EmbeddedSearch
+from coa.search.tool import ObservationSettings, SearchTool
 from curate.diagnosis.gold import Corpus
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context

@@ -1,6 +1,6 @@
 """Read what is shown to reviewers and write what they said, for the tests of review."""
 
-from coa.reviews import Answer, Review, ReviewKind, ReviewQuestion
+from coa.store.reviews import Answer, Review, ReviewKind, ReviewQuestion
 
 
 def said(reviewer: str, item: str, verdict: str, *causes: str, right: str = "") -> Review:

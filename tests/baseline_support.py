@@ -4,23 +4,23 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy, JournaledTool
-from coa.ledger import Ledger
 from coa.policy import Request
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
-from coa.prices import CostParams
 from coa.progress import Progress
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext
-from coa.runtime import Clock, Runtime
+from coa.records.question import Question
+from coa.records.trajectory import Sampling
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.runtime import Clock, Runtime
 from coa.search import Passage, SearchEngine
 from coa.search.embedded import EmbeddedSearch
+from coa.search.tool import SearchTool
+from coa.spending.journaled import JournaledPolicy, JournaledTool
+from coa.spending.ledger import Ledger
+from coa.spending.prices import CostParams
+from coa.store.journal import Journal
 from coa.student.asking import Asking
 from coa.student.evaluate_settings import Baseline, BaselineParams, mode_of
-from coa.tools.search import SearchTool
-from coa.trajectory import Sampling
 from evaluation.baselines.answering import answer_questions
 from evaluation.baselines.asker import Answered, Asker
 

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from coa import protocol, tables
-from coa.causes import Analysis
-from coa.forking import BranchParams, PointChoice
-from coa.graded import GradedTrajectory
-from coa.trajectory import Step
+from coa.records import protocol
+from coa.records.causes import Analysis
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Step
+from coa.rollout.forks import BranchParams, PointChoice
+from coa.store import tables
 from curate.analyse import analyse
-from curate.blamed_points import read_blamed
 from curate.diagnosis.rules import Context
-from curate.fork_choice import Fork, forks_of
-from curate.point_scores import PointScores, doubt_in_words
+from curate.forks.blamed_points import read_blamed
+from curate.forks.choice import Fork, forks_of
+from curate.forks.point_scores import PointScores, doubt_in_words
 from tests.causes_support import BRIDGE, CORPUS
 
 BLAME = BranchParams(points=PointChoice.BLAME)

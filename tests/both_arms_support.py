@@ -5,32 +5,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coa import protocol, tables
 from coa.errors import ServiceError
-from coa.forking import ArmChoice, BranchParams
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy, JournaledTool
-from coa.ledger import Ledger
-from coa.pairs import Arm, PreferencePair
-from coa.points import Point
 from coa.policy import Completion, Request, RequestError
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext
-from coa.runtime import Clock, Runtime
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.pairs import Arm, PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.rollout.forks import ArmChoice, BranchParams
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.points import Point
+from coa.rollout.runtime import Clock, Runtime
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.spool import Spool
+from coa.search.tool import SearchTool
+from coa.spending.journaled import JournaledPolicy, JournaledTool
+from coa.spending.ledger import Ledger
+from coa.store import tables
+from coa.store.journal import Journal
+from coa.store.spool import Spool
 from coa.tools import library_fingerprint
 from coa.tools.calculator import Calculator
-from coa.tools.search import SearchTool
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
-from curate.arms import try_arms as try_arms_of
-from curate.fork_choice import Fork
-from curate.fork_results import ResultWriter, Totals
-from curate.fork_tasks import ForkRun
+from curate.forks.arms import try_arms as try_arms_of
+from curate.forks.choice import Fork
+from curate.forks.results import ResultWriter, Totals
+from curate.forks.tasks import ForkRun
 
 QUESTION = Question("q", "", ("Paris",), "train", "chain", 1)
 PROMPTS = {

@@ -11,12 +11,22 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import PairKind, PreferencePair
-from coa.question import Question
-from coa.sets import AssembleParams
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.render import OUT
 

@@ -1,11 +1,11 @@
 """Write trajectories in a small world of passages and explain them, for the tests of causes."""
 
-from coa import protocol
-from coa.causes import Finding
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.question import Question
+from coa.records import protocol
+from coa.records.causes import Finding
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from coa.search import Passage
-from coa.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate.diagnosis.gold import Corpus, gold_passages
 from curate.diagnosis.rules import Context, diagnose
 

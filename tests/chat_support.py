@@ -7,9 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from coa.drivers import roll_out_all
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy
 from coa.microworld.questions import make_questions
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
@@ -17,14 +14,17 @@ from coa.policy import Completion, Policy, Request, sent_sampling
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.completions import CompletionsPolicy
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, Trajectory
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.loop import Limits, RolloutContext, Task
 from coa.search.embedded import EmbeddedSearch
-from coa.tools.search import ObservationSettings, SearchTool
-from coa.trajectory import Mode, Sampling, Trajectory
+from coa.search.tool import ObservationSettings, SearchTool
+from coa.spending.journaled import JournaledPolicy
+from coa.store.journal import Journal
 from synth.sample import make_tasks
 from tests.doubles.faults import FaultKind, Faults, FaultSettings
 from tests.doubles.model_server import Personality, serve

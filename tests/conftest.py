@@ -249,7 +249,7 @@ def small_run(root: Path, shared_folder: Callable[[str, MakeFolder], Path]) -> P
 
 def make_small_run(root: Path, folder: Path) -> None:
     """Run the line of data on a small world in a folder."""
-    from coa.params import write_profiles
+    from coa.settings.params import write_profiles
 
     for prompts in ("synth/prompts", "train/prompts"):
         shutil.copytree(root / prompts, folder / prompts)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
-from coa.policy.usage import Usage
+from coa.records.usage import Usage
 
 MODEL = "paid"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from coa.trajectory import Sampling, StopReason
+from coa.records.trajectory import Sampling, StopReason
 from evaluation.outcomes import Outcome, Result, Setting, summarise
 from evaluation.table import TableParams
 

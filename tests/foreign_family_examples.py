@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from coa.foreign.record import Format
 from coa.foreign.tag_families import SEARCH_R1
-from coa.trajectory import Author, StepKind
+from coa.records.trajectory import Author, StepKind
 
 POLICY, ENVIRONMENT, SCAFFOLD = Author.POLICY, Author.ENVIRONMENT, Author.SCAFFOLD
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from coa.forking import BranchParams
-from coa.graded import GradedTrajectory, grade_like, grade_trajectory
-from coa.pairs import Arm, PreferencePair
-from coa.points import Point, PointOutcome
 from coa.policy import Policy
 from coa.policy.chat.families import FAMILIES, ChatFamily, ChatSettings, FamilyName, Waiver
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.completions import CompletionsPolicy
+from coa.policy.prompts import Prompt
 from coa.policy.server_settings import ServerSettings
-from coa.prompts import Prompt
-from coa.rollout import Limits
-from coa.trajectory import Mode, Trajectory
-from curate.fork_choice import Fork, Refused, forks_of
-from curate.fork_tasks import ForkRun, fork_task
+from coa.records.graded import GradedTrajectory, grade_like, grade_trajectory
+from coa.records.pairs import Arm, PreferencePair
+from coa.records.trajectory import Mode, Trajectory
+from coa.rollout.forks import BranchParams
+from coa.rollout.loop import Limits
+from coa.rollout.points import Point, PointOutcome
+from curate.forks.choice import Fork, Refused, forks_of
+from curate.forks.tasks import ForkRun, fork_task
 from tests.chat_support import MODEL, ROOT, Script, chat_rows, roll, world
 from tests.doubles.model_server import Personality, serve
 from tests.settle_support import settle_fork

@@ -4,18 +4,18 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
-from coa import protocol
-from coa.drivers import roll_out
-from coa.graded import GradedTrajectory, grade_trajectory
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.teacher.titled import GoldSettings, GoldTeacher
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StepKind
+from coa.rollout.drivers import roll_out
+from coa.rollout.loop import Limits, RolloutContext, Task
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.tools.search import ObservationSettings, SearchTool
-from coa.trajectory import Mode, Sampling, StepKind
+from coa.search.tool import ObservationSettings, SearchTool
 from synth.sample import make_tasks
 
 ROOT = Path(__file__).parent.parent

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from coa.params import write_profile
+from coa.settings.params import write_profile
 from synth.ingest import DroppedLine, ForeignFile, Ingested, IngestParams, ingest
 
 R1_TEXT = (

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from coa.journal import CallKind, Journal
+from coa.store.journal import CallKind, Journal
 
 ROOT = Path(__file__).parents[1]
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from coa import protocol
-from coa.factory import PolicyKind, TeacherParams
-from coa.graded import GradedTrajectory
 from coa.judging.judge import JudgeParams
-from coa.question import Criterion, Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Criterion, Question
+from coa.rollout.factory import PolicyKind, TeacherParams
 from tests.sample_records import make_graded
 
 ROOT = Path(__file__).parent.parent

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from coa.params import Params
+from coa.settings.params import Params
 from evaluation.outcomes import Outcome
 from lab.kept import KeptRow, Verdict, pack_outcomes, write_row
 from lab.plan import Plan, Planner, read_data

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from coa import tables
-from coa.trajectory import Trajectory
+from coa.records.trajectory import Trajectory
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from aiohttp import web
 
-from coa.drivers import roll_out_all
 from coa.policy import Completion, Policy, Request
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.rollout import Limits, RolloutContext, Task
-from coa.trajectory import Sampling, Trajectory
+from coa.records.trajectory import Sampling, Trajectory
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.loop import Limits, RolloutContext, Task
 from tests.completions_support import free_port
 from tests.doubles.model_server import Fails, serve
 from tests.rollout_support import CLOSE, OPEN, Echo, task

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import tantivy
 
-from coa import protocol
 from coa.microworld.plans import Plan
 from coa.microworld.teacher import Teacher
 from coa.microworld.world import World
 from coa.policy import Request
 from coa.policy.teacher.sentences import SEARCH_CLOSE, SEARCH_OPEN, results
 from coa.policy.teacher.settings import TeacherSettings
-from coa.question import Question
+from coa.records import protocol
+from coa.records.question import Question
 
 PERFECT = TeacherSettings(
     remembers_known=1.0,

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from coa.drivers import follow
-from coa.journal import Journal
 from coa.policy import Completion, Finish, Policy, Request
 from coa.policy.chat.families import ChatSettings
 from coa.policy.native import NativePolicy, NativeTemplate
 from coa.policy.server_settings import ServerSettings
-from coa.rollout import Limits, RolloutContext, State
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, Trajectory
+from coa.rollout.drivers import follow
+from coa.rollout.loop import Limits, RolloutContext, State
+from coa.store.journal import Journal
 from coa.tools import ToolReply
-from coa.trajectory import Author, Mode, Outcome, Sampling, Trajectory
 from tests.chat_support import MODEL, Script, roll, tasks
 from tests.doubles.faults import Faults
 from tests.doubles.model_server import serve

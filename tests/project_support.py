@@ -10,11 +10,11 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from coa.files import SHARED_PREFIX_PAIRS
-from coa.params import Params
 from coa.pipeline import render_pipeline
 from coa.plan import Plan
-from coa.stages import Stage
+from coa.settings.params import Params
+from coa.settings.stages import Stage
+from coa.store.files import SHARED_PREFIX_PAIRS
 
 ROOT = Path(__file__).parent.parent
 REPRO = ("dvc", "repro", "report", "render")

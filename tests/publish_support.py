@@ -17,10 +17,10 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from tests.hub.server import create_app
 

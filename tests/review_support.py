@@ -8,19 +8,20 @@ import httpx
 import yaml
 
 from annotate.layouts import is_chosen_left
-from coa import protocol, tables
-from coa.causes import Analysis, Cause
-from coa.drops import Dropped, DropReason
-from coa.exclusions import Excluded
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.reviews import (
+from coa.records import protocol
+from coa.records.causes import Analysis, Cause
+from coa.records.drops import Dropped, DropReason
+from coa.records.exclusions import Excluded
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Outcome, Step, StepKind
+from coa.store import tables
+from coa.store.reviews import (
     Review,
     read_reviews,
     write_reviews,
 )
-from coa.trajectory import Author, Outcome, Step, StepKind
 from tests.sample_records import make_analysis, make_graded, make_pair
 
 NUM_TRAJECTORIES, NUM_PAIRS, NUM_DISPUTES = 200, 200, 100

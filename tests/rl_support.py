@@ -12,24 +12,24 @@ import msgspec
 from omegaconf import OmegaConf
 
 from coa.intervals import Interval
-from coa.model_files import fingerprint_model
 from coa.policy import Completion, Finish, Request
-from coa.question import Question
-from coa.rollout import Limits
+from coa.records.question import Question
+from coa.records.tokens import PieceEncoder
+from coa.records.trajectory import Author, Mode, Sampling
+from coa.rollout.loop import Limits
+from coa.rollout.simulators.settings import SimulatorParams
 from coa.search import Hit, Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.settings import SearchParams
-from coa.simulators.settings import SimulatorParams
-from coa.stages import Stage
+from coa.search.tool import SearchTool
+from coa.settings.stages import Stage
+from coa.store.model_files import fingerprint_model
+from coa.store.tables import write_table
 from coa.student.settings import RlParams, TrainParams
 from coa.student.small import StudentSettings, new_student
 from coa.student.verdict import FOLDER, GateReport, Prediction, world_settings
-from coa.tables import write_table
-from coa.tokens import PieceEncoder
-from coa.tools.search import SearchTool
 from coa.tools.settings import ToolsParams
-from coa.trajectory import Author, Mode, Sampling
 from evaluation.gate import GateParams
 from train.rl import make_trainer
 from train.rollouts import Ask, Rollouts

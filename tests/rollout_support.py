@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from coa import protocol
-from coa.rollout import Task
-from coa.tools import ToolReply
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.trajectory import (
     Mode,
     Outcome,
     Trajectory,
 )
+from coa.rollout.loop import Task
+from coa.tools import ToolReply
 
 OPEN, CLOSE = protocol.open_tag("search"), protocol.close_tag("search")
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from coa.causes import Analysis, Cause
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import PairKind, PreferencePair
-from coa.question import Question
-from coa.trajectory import Mode, Sampling, Step, StopReason, Trajectory
+from coa.records.causes import Analysis, Cause
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, Step, StopReason, Trajectory
 
 
 def make_trajectory(

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from coa.params import Params
+from coa.settings.params import Params
 
 PROFILE = Path(__file__).parent.parent / "conf/microworld.yaml"
 

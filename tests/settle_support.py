@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import cast
 
-from coa.forking import BranchParams
-from coa.graded import GradedTrajectory
-from coa.pairs import Arm, PreferencePair
-from coa.points import Point
-from coa.prompts import Prompt
-from coa.spool import Spool
-from curate.arms import Trial
-from curate.fork_choice import Fork
-from curate.fork_results import ResultWriter
-from curate.fork_tasks import ForkRun
+from coa.policy.prompts import Prompt
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import Arm, PreferencePair
+from coa.rollout.forks import BranchParams
+from coa.rollout.points import Point
+from coa.store.spool import Spool
+from curate.forks.arms import Trial
+from curate.forks.choice import Fork
+from curate.forks.results import ResultWriter
+from curate.forks.tasks import ForkRun
 
 
 class _Kept:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from coa.journal_file import JOURNALS
 from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
-from coa.shard_files import JOURNAL, PROGRESS, SHARDS, Shard, read_standing
+from coa.settings.params import Params
+from coa.shards.files import JOURNAL, PROGRESS, SHARDS, Shard, read_standing
+from coa.store.journal_file import JOURNALS
 
 ROOT = Path(__file__).parent.parent
 CONCURRENCY = 8

@@ -14,17 +14,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from coa import protocol, tables
-from coa.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.errors import InputError
-from coa.files import ANALYSED
-from coa.graded import GradedTrajectory, grade_trajectory
 from coa.microworld.questions import make_questions, plan_question
 from coa.microworld.world import Group, WorldSettings, make_world
 from coa.policy.teacher.settings import TeacherEvent
-from coa.question import Question
-from coa.search import Passage
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.causes import CONTRIBUTING_ONLY, Analysis, Cause
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import (
     FORCED_STOPS,
     Author,
     Mode,
@@ -32,6 +30,9 @@ from coa.trajectory import (
     StepKind,
     StopReason,
 )
+from coa.search import Passage
+from coa.store import tables
+from coa.store.files import ANALYSED
 from curate import analyse
 from curate.analyse import analyse_all
 from curate.diagnosis.gold import Corpus, gold_passages

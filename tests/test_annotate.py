@@ -13,7 +13,7 @@ from annotate import (
 )
 from annotate.embedded import query
 from annotate.settings import PushParams
-from coa.reviews import ReviewKind, ReviewQuestion
+from coa.store.reviews import ReviewKind, ReviewQuestion
 from tests.annotate_support import (
     said,
 )

@@ -9,7 +9,7 @@ from annotate import (
     measures,
 )
 from annotate.settings import AnnotateParams
-from coa.reviews import Answer, Between, Review, ReviewQuestion
+from coa.store.reviews import Answer, Between, Review, ReviewQuestion
 from tests.annotate_support import (
     said,
 )

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from annotate import layouts
 from annotate.embedded import query
-from coa import markup, protocol
-from coa.causes import Cause
-from coa.question import Question
-from coa.reviews import Preference, ReviewKind
-from coa.trajectory import Author, Outcome, Step, StepKind
+from coa.pages import markup
+from coa.records import protocol
+from coa.records.causes import Cause
+from coa.records.question import Question
+from coa.records.trajectory import Author, Outcome, Step, StepKind
+from coa.store.reviews import Preference, ReviewKind
 from tests.sample_records import make_graded, make_pair
 
 ASKED = Question("q1", "Who wrote it?", ("Ada",), "train")

@@ -12,13 +12,15 @@ import yaml
 from annotate import agreement, items, layouts
 from annotate.first_round import reviewed_pairs
 from annotate.settings import AnnotateParams, PushParams
-from coa import protocol, tables
-from coa.causes import Analysis
-from coa.files import ANALYSED, GRADED, PAIRS
-from coa.graded import GradedTrajectory
-from coa.pairs import PairKind, PreferencePair
-from coa.question import Question
-from coa.reviews import (
+from coa.records import protocol
+from coa.records.causes import Analysis
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.worth import ArmSample, estimate_worth
+from coa.store import tables
+from coa.store.files import ANALYSED, GRADED, PAIRS
+from coa.store.reviews import (
     Answer,
     Preference,
     Review,
@@ -28,7 +30,6 @@ from coa.reviews import (
     trajectory_version,
     write_reviews,
 )
-from coa.worth import ArmSample, estimate_worth
 from curate.analyse import analyse_all
 from curate.diagnosis.rules import Context
 from tests.sample_records import make_graded, make_pair

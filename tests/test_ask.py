@@ -10,15 +10,15 @@ from aiohttp import web
 from rich.console import Console
 
 from coa.ask import load_prompt, main, read_arguments, styled
-from coa.asking import make_task
-from coa.drivers import follow
 from coa.errors import ConfigError, InputError
-from coa.params import Params
-from coa.pending import Done
 from coa.policy import BatchPolicy, UnbatchedPolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.rollout import Limits, RolloutContext
-from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason
+from coa.records.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason
+from coa.rollout.drivers import follow
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.tasks import make_task
+from coa.settings.params import Params
+from coa.store.pending import Done
 
 
 def test_the_first_argument_is_the_question_and_mode_is_picked_out() -> None:

@@ -7,15 +7,16 @@ import polars as pl
 import pytest
 import yaml
 
-from coa import protocol, tables
 from coa.errors import InputError, OutputError
-from coa.exclusions import Excluded, ExclusionReason, RowKind
-from coa.files import EXCLUDED
-from coa.graded import GradedTrajectory
-from coa.pairs import PairKind, PreferencePair
-from coa.question import Question
-from coa.reviews import write_reviews
-from coa.trajectory import Mode
+from coa.records import protocol
+from coa.records.exclusions import Excluded, ExclusionReason, RowKind
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Mode
+from coa.store import tables
+from coa.store.files import EXCLUDED
+from coa.store.reviews import write_reviews
 from curate import assemble
 from tests.sample_records import make_graded, make_pair
 

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 import yaml
 
-from coa import tables
 from coa.errors import ConfigError, InputError
-from coa.files import BRANCHED, FORKS, GRADED, PAIRS, POINTS
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.store import tables
+from coa.store.files import BRANCHED, FORKS, GRADED, PAIRS, POINTS
 from curate import assemble, branch, filter, report, screen, summary
 from data_cards import render
 

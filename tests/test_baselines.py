@@ -8,11 +8,11 @@ import pytest
 
 from coa.errors import ConfigError
 from coa.policy import Request
-from coa.rollout import Limits
+from coa.records.trajectory import StopReason
+from coa.rollout.loop import Limits
 from coa.search import Hit, SearchError
 from coa.student.asking import Asking
 from coa.student.evaluate_settings import Baseline, BaselineParams, EvaluateParams, mode_of
-from coa.trajectory import StopReason
 from evaluation.baselines.self_consistency import vote
 from evaluation.evaluate import check
 from evaluation.outcomes import Outcome, summarise

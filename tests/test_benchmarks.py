@@ -7,11 +7,11 @@ import pytest
 from msgspec import to_builtins
 from omegaconf import OmegaConf
 
-from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.judging.judge import JudgeParams
-from coa.question import Question
-from coa.shards import ShardsParams
+from coa.records.question import Question
+from coa.shards.stage import ShardsParams
+from coa.store import tables
 from coa.student.evaluate_settings import EvaluateParams
 from evaluation import evaluate, pin
 from evaluation.benchmarks import Pin, check_pins, pin_sets, read_pins

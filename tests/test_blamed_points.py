@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol
-from coa.causes import Cause, Finding
-from coa.forking import BranchParams, PointChoice
-from coa.pairs import Arm
-from coa.trajectory import Mode, Outcome, StepKind
-from curate.blamed_points import ARM_TO_TRY
-from curate.fork_choice import forks_of
+from coa.records import protocol
+from coa.records.causes import Cause, Finding
+from coa.records.pairs import Arm
+from coa.records.trajectory import Mode, Outcome, StepKind
+from coa.rollout.forks import BranchParams, PointChoice
+from curate.forks.blamed_points import ARM_TO_TRY
+from curate.forks.choice import forks_of
 from tests.blame_support import BLAME, analysed, forks_by_blame, text_before
 from tests.causes_support import end, row, turn
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol
 from coa.errors import ServiceError
-from coa.pairs import Arm, PairKind, arm_of
-from coa.points import PointOutcome
 from coa.policy import Request
-from coa.trajectory import Mode, StepKind, StopReason
-from curate.arms import plan_looks
+from coa.records import protocol
+from coa.records.pairs import Arm, PairKind, arm_of
+from coa.records.trajectory import Mode, StepKind, StopReason
+from coa.rollout.points import PointOutcome
+from curate.forks.arms import plan_looks
 from tests.both_arms_support import (
     BOTH,
     NEED,

@@ -4,17 +4,17 @@ import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 
-from coa.graded import grade_like, is_sound
-from coa.pairs import Arm, side_of
 from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.server import serve
 from coa.policy.server_settings import ServerSettings
-from coa.protocol import action_indices
-from coa.trajectory import Trajectory
-from curate.arms import takes_arm
-from curate.fork_choice import forks_of
-from curate.fork_tasks import ForkRun, fork_task
+from coa.records.graded import grade_like, is_sound
+from coa.records.pairs import Arm, side_of
+from coa.records.protocol import action_indices
+from coa.records.trajectory import Trajectory
+from curate.forks.arms import takes_arm
+from curate.forks.choice import forks_of
+from curate.forks.tasks import ForkRun, fork_task
 from tests.chat_support import MODEL, Script, roll
 from tests.doubles.model_server import Personality
 from tests.fork_support import PARAMS, WAIVES, parents, prompts

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol, tables
-from coa.drivers import roll_out
 from coa.errors import InputError
-from coa.forking import BranchParams
-from coa.graded import GradedTrajectory, grade_like, grade_trajectory
-from coa.pairs import (
+from coa.policy.prompts import Prompt
+from coa.policy.scripted import ScriptedPolicy
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_like, grade_trajectory
+from coa.records.pairs import (
     Arm,
     ArmCount,
     PairKind,
@@ -20,17 +20,18 @@ from coa.pairs import (
     attribute_trigger_to_policy,
     make_pair,
 )
-from coa.points import PointOutcome
-from coa.policy.scripted import ScriptedPolicy
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.rollout.drivers import roll_out
+from coa.rollout.forks import BranchParams
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.points import PointOutcome
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.tools.search import SearchTool
-from coa.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
-from curate.fork_choice import Fork, action_points, choose_parents, forks_of, thought_points
-from curate.fork_tasks import ForkRun, fork_task
+from coa.search.tool import SearchTool
+from coa.store import tables
+from curate.forks.choice import Fork, action_points, choose_parents, forks_of, thought_points
+from curate.forks.tasks import ForkRun, fork_task
 from tests.settle_support import settle_fork
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)
@@ -50,7 +51,7 @@ PARAMS = BranchParams(cue=r"\bneed\b")
 def roll(mode: Mode, *texts: str) -> GradedTrajectory:
     prompt = PROMPTS[Arm.ACT if mode is Mode.COA else Arm.THINK]
     offered = ("search",) if mode is Mode.COA else ()
-    from coa.rollout import Task
+    from coa.rollout.loop import Task
 
     task = Task(
         f"q/{mode}/0", "q", mode, 0, QUESTION.question, prompt.fill(QUESTION.question), "h", offered

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.params import Params
-from coa.points import Point
 from coa.policy.chat.families import ForkWay
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.rollout.points import Point
+from coa.settings.params import Params
+from coa.store import tables
 from curate import branch
 from data_cards.lineage import call_lines
 
@@ -28,7 +28,7 @@ TAG_PROMPTS = "branch.prompts={coa: synth/prompts/coa.txt, cot: synth/prompts/co
 @pytest.fixture
 def server(linked_run: Path, root: Path) -> Iterator[dict[str, str]]:
     """Serve the teacher of the run in vLLM's manners; give its address and the model's name."""
-    command = [sys.executable, "-m", "coa.policy.rehearse", "port=0"]
+    command = [sys.executable, "-m", "coa.rehearse", "port=0"]
     with subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.PIPE, text=True
     ) as process:

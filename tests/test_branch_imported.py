@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from coa import tables
-from coa.forking import BranchParams
-from coa.graded import GradedTrajectory
-from coa.trajectory import Mode, Sampling
-from curate.fork_choice import choose_parents
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Mode, Sampling
+from coa.rollout.forks import BranchParams
+from coa.store import tables
+from curate.forks.choice import choose_parents
 from tests.card_support import question, trajectory
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.points import Point, PointOutcome
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.rollout.points import Point, PointOutcome
+from coa.store import tables
 from curate.branch import main as branch
 
 BOTH = (

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coa.records.trajectory import Outcome
 from coa.tools import Tool, ToolReply
 from coa.tools.calculator import MAX_CHARS, Calculator
-from coa.trajectory import Outcome
 
 
 def call(expression: str) -> ToolReply:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from coa import tables
-from coa.exclusions import EvaluationSet
-from coa.files import EVALUATION_SETS
-from coa.graded import GradedTrajectory
-from coa.question import Question
-from coa.trajectory import Mode, StepKind
+from coa.records.exclusions import EvaluationSet
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, StepKind
+from coa.store import tables
+from coa.store.files import EVALUATION_SETS
 from data_cards.cards import yields
 from data_cards.cards.safe_markdown import frame_table
 from data_cards.cards.yields import cost_table

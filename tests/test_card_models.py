@@ -14,8 +14,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from coa.errors import ConfigError, InputError
-from coa.model_files import fingerprint_files, fingerprint_model
-from coa.params import Params
+from coa.settings.params import Params
+from coa.store.model_files import fingerprint_files, fingerprint_model
 from data_cards.models import OUT, main, model_card
 from data_cards.publishing import gate
 from data_cards.publishing.gate import Reason

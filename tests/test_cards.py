@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.question import Question
-from coa.trajectory import Author, Mode
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.formats.published_rows import published_file, write_published
 from data_cards.render import main

@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from coa import tables
 from coa.errors import ConfigError, InputError
-from coa.graded import GradedTrajectory
-from coa.params import Params, write_profile
-from coa.trajectory import Mode
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Mode
+from coa.settings.params import Params, write_profile
+from coa.store import tables
 from data_cards.cards.front_matter import size_category
 from data_cards.catalogue import SetName, local_path, published_path
 from data_cards.formats.published_rows import published_file, write_published

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from coa import tables
-from coa.forking import ArmChoice, PointChoice
-from coa.pairs import PairKind, PreferencePair
-from coa.worth import ArmSample, Worth, estimate_worth, show_worth
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.worth import ArmSample, Worth, estimate_worth, show_worth
+from coa.rollout.forks import ArmChoice, PointChoice
+from coa.store import tables
 from data_cards import lineage
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.formats.published_rows import flat_fault, read_published, write_published

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
-from coa.causes import CONTRIBUTING_ONLY, Cause
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.own_tags import to_own_tags
-from coa.question import Question
-from coa.trajectory import Mode, StopReason
+from coa.foreign.own_tags import to_own_tags
+from coa.records import protocol
+from coa.records.causes import CONTRIBUTING_ONLY, Cause
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, StopReason
 from curate.diagnosis.claims import Basis, read
 from curate.diagnosis.gold import Corpus
 from synth.ingest import ForeignFile, Ingested, IngestParams, ingest

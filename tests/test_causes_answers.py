@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
-from coa.causes import Cause
-from coa.trajectory import Outcome
+from coa.records import protocol
+from coa.records.causes import Cause
+from coa.records.trajectory import Outcome
 from curate.diagnosis.answers import says_the_same
 from curate.diagnosis.queries import holds_most
 from tests.causes_support import (

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from coa.causes import Cause, Finding
-from coa.graded import GradedTrajectory
-from coa.question import Question
-from coa.trajectory import Mode, Step
+from coa.records.causes import Cause, Finding
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Step
 from curate.diagnosis.answers import says_the_same
 from curate.diagnosis.gold import Corpus
 from tests.causes_support import BRIDGE, end, explain, row, turn

@@ -9,10 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from coa import protocol
 from coa.errors import ConfigError, ServiceError
-from coa.factory import PolicyKind, TeacherParams, open_policy
-from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
 from coa.policy import Request, RequestError, Turns, reads_turns
 from coa.policy.chat.families import FAMILIES, ChatSettings, Checked, FamilyName, Waiver
@@ -20,8 +17,11 @@ from coa.policy.chat.policy import ChatPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
-from coa.rollout import Limits
-from coa.trajectory import Mode, StepKind, StopReason
+from coa.records import protocol
+from coa.records.trajectory import Mode, StepKind, StopReason
+from coa.rollout.factory import PolicyKind, TeacherParams, open_policy
+from coa.rollout.loop import Limits
+from coa.spending.journaled import policy_key
 from tests.chat_support import (
     MODEL,
     ROOT,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol
 from coa.errors import ServiceError
-from coa.journal import Journal
 from coa.policy import Completion, Request
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
+from coa.store.journal import Journal
 from tests.chat_support import (
     MODEL,
     Script,

@@ -11,20 +11,20 @@ import pytest
 from aiohttp import web
 from msgspec import UNSET
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams
-from coa.forking import PointChoice, family_of, first_turns, require_forks, way_to
-from coa.pairs import Arm, arm_of, side_of
-from coa.points import PointOutcome
 from coa.policy import Completion, Native, Request, Turns
 from coa.policy.chat.families import FAMILIES, REASONING, ChatSettings, FamilyName, ForkWay
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.record import Unforkable, UnforkableError, mark_transcribed, rebuild_messages
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.trajectory import Mode, Step, StepKind, merge_thoughts
-from curate.fork_choice import Fork, action_points, forks_of
+from coa.records import protocol
+from coa.records.pairs import Arm, arm_of, side_of
+from coa.records.trajectory import Mode, Step, StepKind, merge_thoughts
+from coa.rollout.factory import PolicyKind, TeacherParams
+from coa.rollout.forks import PointChoice, family_of, first_turns, require_forks, way_to
+from coa.rollout.points import PointOutcome
+from curate.forks.choice import Fork, action_points, forks_of
 from tests.chat_support import MODEL, Script, roll, tasks
 from tests.doubles.model_server import Personality, serve
 from tests.fork_support import PARAMS, Forked, fork_chat, fork_raw, parents

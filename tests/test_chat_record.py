@@ -7,19 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol, tables
-from coa.calls import replay
 from coa.doctor.recorded_authors import mask_fault
-from coa.files import QUESTIONS
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.journal import Journal
 from coa.policy.chat.families import ChatSettings, FamilyName
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.replies import argument_of
 from coa.policy.server_settings import ServerSettings
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import (
     Author,
     Mode,
     Step,
@@ -29,6 +25,11 @@ from coa.trajectory import (
     is_imported,
     merge_thoughts,
 )
+from coa.rollout.calls import replay
+from coa.rollout.loop import Limits, RolloutContext
+from coa.store import tables
+from coa.store.files import QUESTIONS
+from coa.store.journal import Journal
 from data_cards.cards.contents import sampling_table
 from data_cards.cards.masks import count_characters
 from data_cards.catalogue import SPLITS, SetName, local_path

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
-from coa.http_client import PassingFailure, Reply
+from coa.network.http_client import PassingFailure, Reply
 from coa.policy import Completion, Finish, Request, RequestError, Turns
 from coa.policy.chat.families import ChatSettings, FamilyName, Waiver
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.replies import decode_chat, is_served_model
 from coa.policy.server_settings import ServerSettings
-from coa.trajectory import StepKind
+from coa.records import protocol
+from coa.records.trajectory import StepKind
 
 MODEL = "maker/model"
 JSON = st.recursive(

@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa import protocol
 from coa.doctor.recorded_authors import mask_fault
-from coa.drivers import roll_out_all
-from coa.graded import grade_trajectory
-from coa.journaled import policy_key
 from coa.policy import Request, Turns
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records import protocol
+from coa.records.graded import grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.loop import Limits, RolloutContext, Task
+from coa.spending.journaled import policy_key
 from coa.tools import ToolSchema, own_schemas
 from coa.tools.model_context import open_mcp_tools
 from coa.tools.settings import McpSettings
-from coa.trajectory import Mode, Sampling, Step, StepKind, StopReason, Trajectory
 from data_cards.formats.traces import trace
 from tests.chat_support import MODEL, world
 from tests.doubles.model_server import Personality, serve

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import InputError
-from coa.files import ASSEMBLED
+from coa.store.files import ASSEMBLED
 from data_cards.catalogue import SetName, local_path, sets_in
 from data_cards.publishing.checked_copy import (
     Copy,

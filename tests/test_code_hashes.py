@@ -18,8 +18,8 @@ from coa.code_hashes import (
     write_code,
 )
 from coa.errors import ConfigError, InputError
-from coa.params import Params
-from coa.stages import Stage
+from coa.settings.params import Params
+from coa.settings.stages import Stage
 from tests.project_support import ROOT, all_stages, environment, finish
 
 
@@ -49,7 +49,12 @@ def test_every_stage_but_code_depends_on_its_code() -> None:
 
 def test_the_code_of_a_stage_is_what_it_reaches_by_import() -> None:
     files = files_of("grade")
-    assert {"curate/__init__.py", "curate/grade.py", "coa/grading.py", "coa/cli.py"} <= files
+    assert {
+        "curate/__init__.py",
+        "curate/grade.py",
+        "coa/records/grading.py",
+        "coa/cli.py",
+    } <= files
     assert "curate/filter.py" not in files
 
 
@@ -65,7 +70,7 @@ def test_a_training_stage_has_the_code_of_its_own_trainer_alone() -> None:
 
 
 def test_the_templates_of_a_page_are_code() -> None:
-    assert {"curate/templates/errors.html", "coa/templates/report.html"} <= files_of("report")
+    assert {"curate/templates/errors.html", "coa/pages/templates/report.html"} <= files_of("report")
     assert "data_cards/cards/templates/card.md" in files_of("render")
     assert not any("templates/" in path for path in files_of("grade"))
 
@@ -159,7 +164,7 @@ def test_a_changed_file_makes_stale_what_runs_it_and_no_more(
         file.write("# A comment.\n")
     assert stale(project) == before
 
-    with (project / "coa/grading.py").open("a") as file:
+    with (project / "coa/records/grading.py").open("a") as file:
         file.write("# A comment.\n")
     found = stale(project) - before
     assert {"code", "grade", "branch", "screen", "assemble"} <= found

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from coa.__main__ import help_of, overview
-from coa.commands import GROUPS, find_command
 from coa.errors import ConfigError
-from coa.params import Params
-from coa.params.__main__ import main as params_main
-from coa.settings_help import sections_within
+from coa.params import main as params_main
+from coa.settings.commands import GROUPS, find_command
+from coa.settings.help import sections_within
+from coa.settings.params import Params
 from coa.view.settings import ViewParams
 
 COMMANDS = [command for group in GROUPS.values() for command in group]

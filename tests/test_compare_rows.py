@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from coa import tables
 from coa.errors import ConfigError, InputError
 from coa.policy import Request
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.completions import CompletionsPolicy
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import PromptForm, serve
 from coa.policy.server_settings import ServerSettings
-from coa.prompts import Prompt
-from coa.trajectory import Mode, StopReason, Trajectory
+from coa.records.trajectory import Mode, StopReason, Trajectory
+from coa.store import tables
 from scripts.compare_rows import Likeness, compare, main
 from synth.sample import make_tasks
 from tests.chat_support import MODEL, ROOT, roll, world

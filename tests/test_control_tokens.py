@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import control_tokens, protocol
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
-from coa.prompts import Prompt
-from coa.rollout import Limits, RolloutContext, Task, advance, observe, request, start
-from coa.tokens import PieceEncoder
+from coa.records import control_tokens, protocol
+from coa.records.tokens import PieceEncoder
+from coa.records.trajectory import Mode, Outcome, Sampling
+from coa.rollout.loop import Limits, RolloutContext, Task, advance, observe, request, start
 from coa.tools import ToolReply
-from coa.trajectory import Mode, Outcome, Sampling
 
 FORMATS = {
     "mistral": (

@@ -16,17 +16,17 @@ from aiohttp import web
 
 from coa import costs
 from coa.errors import CapError, ConfigError
-from coa.journal import Journal, JournalReader, Runs
-from coa.journaled import JournaledPolicy
-from coa.ledger import Ledger, Spending, Tally, price_journal
-from coa.params import Params
 from coa.policy import Request, RequestError
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
-from coa.policy.usage import Usage, read_usage
-from coa.prices import CostParams
+from coa.records.usage import Usage, read_usage
+from coa.settings.params import Params
+from coa.spending.journaled import JournaledPolicy
+from coa.spending.ledger import Ledger, Spending, Tally, price_journal
+from coa.spending.prices import CostParams
+from coa.store.journal import Journal, JournalReader, Runs
 from evaluation.evaluate import main as evaluate
 from synth.sample import main as sample
 from tests.completions_support import ask, request

@@ -8,22 +8,23 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa import costs, protocol
+from coa import costs
 from coa.errors import CapError
-from coa.factory import TeacherParams
-from coa.journal import Journal
-from coa.journaled import JournaledBatchPolicy, JournaledTool
-from coa.ledger import Ledger
-from coa.params import Params
 from coa.policy import Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.prices import CostParams
-from coa.question import Question
+from coa.records import protocol
+from coa.records.question import Question
+from coa.rollout.factory import TeacherParams
 from coa.search.recorded import RecordedSearch
 from coa.search.settings import Provider, RecordingMode, RecordingSettings, WebSettings
+from coa.search.tool import SearchTool
 from coa.search.web import WebSearch
+from coa.settings.params import Params
+from coa.spending.journaled import JournaledBatchPolicy, JournaledTool
+from coa.spending.ledger import Ledger
+from coa.spending.prices import CostParams
+from coa.store.journal import Journal
 from coa.student.settings import RubricSettings
-from coa.tools.search import SearchTool
 from tests.costs_support import MODEL, PaidTeacher, served
 from tests.sample_records import make_graded
 from train.judging import JudgeAccount, RubricJudge

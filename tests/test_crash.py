@@ -26,10 +26,10 @@ from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
 
 from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.params import Params
 from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
+from coa.settings.params import Params
 from tests.project_support import (
     copy,
     finish,

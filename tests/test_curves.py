@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from train.report import Curve, Entry, panels, write_curves
+from train.monitors.report import Curve, Entry, panels, write_curves
 
 LOG: list[Entry] = [
     {

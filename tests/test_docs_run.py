@@ -17,9 +17,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.params import Params
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
+from coa.settings.params import Params
 from tests.docs_support import (
     PAGES,
     ROOT,

@@ -11,9 +11,9 @@ from coa.doctor.examine import Doctor
 from coa.doctor.findings import Fault
 from coa.doctor.rows import Readers
 from coa.doctor.tags import folded_tags, own_tags, unsearchable_tags
-from coa.protocol import parse
-from coa.question import Question
-from coa.tokens import PieceEncoder
+from coa.records.protocol import parse
+from coa.records.question import Question
+from coa.records.tokens import PieceEncoder
 from tests.sample_records import make_graded
 from tests.tokenizers_support import load, tokenizers, transformers
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coa import tables
 from coa.doctor.__main__ import main
 from coa.doctor.findings import Fault
 from coa.errors import CoaError, InputError
-from coa.graded import GradedTrajectory
+from coa.records.graded import GradedTrajectory
+from coa.store import tables
 from tests.doctor_support import ANSWER, CLEAN, changed, piecewise
 from tests.tokenizers_support import byte_level
 

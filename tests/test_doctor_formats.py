@@ -4,7 +4,7 @@ import pytest
 
 from coa.doctor.findings import Fault
 from coa.doctor.tags import read_turn
-from coa.trajectory import Author
+from coa.records.trajectory import Author
 from tests.doctor_support import END, Pieces, examine, faults, piecewise
 from tests.tokenizers_support import load
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from coa import rollout
-from coa.drivers import roll_out_all, roll_out_batched, roll_out_states, tool_environment
 from coa.errors import OutputError, ServiceError
-from coa.failing import NUM_FIRST, stop_if_all_fail
-from coa.journal import Journal
-from coa.journaled import JournaledBatchPolicy, JournaledPolicy
 from coa.policy import Completion, Policy, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Ended
-from coa.rollout import Limits, RolloutContext, State, Task
-from coa.spool import Spool
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.rollout import loop as rollout
+from coa.rollout.drivers import roll_out_all, roll_out_batched, roll_out_states, tool_environment
+from coa.rollout.failures import NUM_FIRST, stop_if_all_fail
+from coa.rollout.loop import Limits, RolloutContext, State, Task
+from coa.spending.journaled import JournaledBatchPolicy, JournaledPolicy
+from coa.store.journal import Journal
+from coa.store.spool import Spool
 
 ANSWER = "</think> \\boxed{1}"
 

@@ -10,28 +10,28 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 from omegaconf import OmegaConf
 
-from coa import tables
 from coa.errors import ConfigError, InputError
-from coa.graded import GradedTrajectory
 from coa.intervals import mean_interval, paired_difference
 from coa.microworld.names import Category
 from coa.microworld.phrases import need, say
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
-from coa.model_files import fingerprint_model
 from coa.policy.teacher.sentences import PhraseKind, boxed, search
 from coa.progress import Progress
-from coa.protocol import parse
-from coa.question import Question
+from coa.records.graded import GradedTrajectory
+from coa.records.protocol import parse
+from coa.records.question import Question
+from coa.records.trajectory import StopReason
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_hash
+from coa.store import tables
+from coa.store.model_files import fingerprint_model
 from coa.student.asking import AskingPrompts
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.held_out import choose_held_out
 from coa.student.knowledge import Decision, MicroworldProbe
-from coa.trajectory import StopReason
 from evaluation import evaluate, fidelity, table
 from evaluation.evaluate import check
 from evaluation.fidelity import FidelityParams

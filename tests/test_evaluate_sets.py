@@ -11,7 +11,6 @@ import pytest
 from msgspec import to_builtins
 from omegaconf import OmegaConf
 
-from coa import runtime, tables
 from coa.errors import ConfigError
 from coa.intervals import mean_interval, mean_over_groups
 from coa.microworld.questions import make_questions
@@ -19,16 +18,18 @@ from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.policy import Completion, Request, UnbatchedPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Ended, Progress
-from coa.question import Question
+from coa.records.question import Question
+from coa.records.trajectory import Sampling, StopReason
+from coa.rollout import runtime
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_hash
 from coa.search.settings import EngineKind, RemoteSettings, SearchParams
+from coa.store import tables
 from coa.student.asking import AskingPrompts
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.held_out import choose_held_out
-from coa.trajectory import Sampling, StopReason
 from evaluation import evaluate
 from evaluation.benchmarks import questions_hash
 from evaluation.outcomes import Outcome, Setting, summarise

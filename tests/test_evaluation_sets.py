@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from coa import tables
-from coa.evaluation_questions import read_evaluation
-from coa.exclusions import EvaluationSet
-from coa.files import EVALUATION_SETS, GRADED, KEPT, PAIRS, QUESTIONS
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.sets import AssembleParams
+from coa.questions.evaluation_questions import read_evaluation
+from coa.records.exclusions import EvaluationSet
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.store import tables
+from coa.store.files import EVALUATION_SETS, GRADED, KEPT, PAIRS, QUESTIONS
 from curate import screen
 from data_cards.catalogue import SetName, local_path
 from data_cards.publishing import gate

@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from coa import protocol, tables
 from coa.errors import InputError
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.tokens import PieceEncoder
-from coa.trajectory import Author
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.tokens import PieceEncoder
+from coa.records.trajectory import Author
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.export import main
 from data_cards.formats.tokenised import tokenised_row

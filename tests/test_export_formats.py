@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from coa import protocol, tables
 from coa.errors import ConfigError, OutputError
-from coa.graded import GradedTrajectory
-from coa.question import Question
-from coa.trajectory import Outcome, Step, StepKind, Trajectory
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Outcome, Step, StepKind, Trajectory
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.export import main
 from data_cards.formats.messages import call_form, chat_messages

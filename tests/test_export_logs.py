@@ -11,14 +11,23 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from coa import protocol, tables
-from coa.files import FORKS, GRADED
 from coa.foreign.record import Format
 from coa.foreign.rows import read_foreign_row
-from coa.graded import GradedTrajectory
-from coa.protocol import observation_body
-from coa.question import Question
-from coa.trajectory import FORCED_STOPS, Author, Outcome, Step, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.protocol import observation_body
+from coa.records.question import Question
+from coa.records.trajectory import (
+    FORCED_STOPS,
+    Author,
+    Outcome,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
+from coa.store import tables
+from coa.store.files import FORKS, GRADED
 from data_cards.export import main
 from data_cards.formats import agent_logs
 from data_cards.formats.messages import call_arguments

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.trajectory import Author, Step, StepKind
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.trajectory import Author, Step, StepKind
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.export import main
 from tests.export_support import END, save_chat_model

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.trajectory import Author, StepKind, Trajectory
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.trajectory import Author, StepKind, Trajectory
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.export import main
 from tests.export_support import END, Segments, loss_by_hand, save_chat_model

@@ -21,10 +21,10 @@ import pytest
 import uvicorn
 from ruamel.yaml import YAML
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.params import write_profile
-from coa.question import Question, evaluation_set
+from coa.records.question import Question, evaluation_set
+from coa.settings.params import write_profile
+from coa.store import tables
 from synth.fetch import SUITES, FetchParams, Suite, source_of, suite_files
 from synth.question_formats import QuestionFormat
 from synth.questions import main as read_all

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy import Completion, Finish
 from coa.policy.scripted import ScriptedPolicy
-from coa.protocol import observation, parse
-from coa.question import Question
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.protocol import observation, parse
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.records.trajectory import Outcome as ToolOutcome
+from coa.rollout.simulated import SimulatedTools
 from coa.search import Hit, Passage
+from coa.search.tool import Numbering, ObservationSettings, show
 from coa.student.knowledge import NOBODY_CAN_TELL
-from coa.tools.search import Numbering, ObservationSettings, show
-from coa.tools.simulated import SimulatedTools
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
-from coa.trajectory import Outcome as ToolOutcome
 from evaluation import fidelity
 from evaluation.fidelity import FidelityParams
 from evaluation.held_out_searches import Prediction, Probe, compare, find_probes, predict

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from coa import protocol
-from coa.drops import DropReason
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.grading import grade_open
-from coa.question import Question
-from coa.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.drops import DropReason
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.grading import grade_open
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 from curate.filter import RULES, FilterParams, judge
 
 QUESTION = Question("q", "Who?", ("Paris",), "train")

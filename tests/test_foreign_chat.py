@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coa import protocol
 from coa.foreign.frames import bare_observation, prediction
+from coa.foreign.own_tags import rewrite
 from coa.foreign.record import ForeignRow, Format
 from coa.foreign.rows import read_foreign_row
 from coa.foreign.unreadable import UnreadableError
-from coa.grading import boxed_answer, normalise
-from coa.own_tags import rewrite
-from coa.prompts import Prompt
-from coa.trajectory import Author, Mode, Outcome, StepKind
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.grading import boxed_answer, normalise
+from coa.records.trajectory import Author, Mode, Outcome, StepKind
 from synth.ingest import ForeignFile, to_trajectory
 from tests.foreign_chat_support import PARIS, QUESTION, RUNS, Run, Spelling, Turn, chat_row
 

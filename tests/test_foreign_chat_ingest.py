@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coa import tables
 from coa.doctor.recorded_authors import mask_fault
 from coa.errors import InputError
-from coa.files import GRADED
-from coa.graded import GradedTrajectory
-from coa.trajectory import Author, StepKind
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Author, StepKind
+from coa.store import tables
+from coa.store.files import GRADED
 from curate import grade
 from synth import ingest, questions
 from synth.ingest import DroppedLine

@@ -2,7 +2,6 @@
 
 import pytest
 
-from coa import protocol
 from coa.foreign.autocoa import read_autocoa
 from coa.foreign.frames import bare_observation, prediction
 from coa.foreign.record import Format
@@ -11,7 +10,8 @@ from coa.foreign.tag_families import (
     SEARCH_R1,
 )
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Mode, Outcome, Step, StepKind
+from coa.records import protocol
+from coa.records.trajectory import Mode, Outcome, Step, StepKind
 from tests.foreign_family_examples import ENVIRONMENT, EXAMPLES, POLICY, SCAFFOLD, Example
 
 READERS = {reader.format: reader for reader in TEXT_FORMATS}

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
 from coa.foreign import tag_families
 from coa.foreign.autocoa import read_autocoa
 from coa.foreign.react import read_numbered_react, read_react_text
@@ -17,7 +16,8 @@ from coa.foreign.record import Format
 from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Author, Step, StepKind
+from coa.records import protocol
+from coa.records.trajectory import Author, Step, StepKind
 
 CALL = "<search>q</search>"
 SEEN = "<information>i</information>"

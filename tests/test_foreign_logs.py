@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from coa import tables
 from coa.doctor.recorded_authors import mask_fault
-from coa.files import GRADED
 from coa.foreign.frames import prediction
 from coa.foreign.record import Format
 from coa.foreign.rows import read_foreign_row
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.graded import GradedTrajectory
-from coa.trajectory import Outcome, StepKind
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Outcome, StepKind
+from coa.store import tables
+from coa.store.files import GRADED
 from curate import grade
 from synth import ingest, questions
 from tests.foreign_chat_support import PARIS, QUESTION, Row, Spelling, messages

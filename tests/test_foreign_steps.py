@@ -7,15 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
 from coa.foreign.frames import prediction
+from coa.foreign.own_tags import to_own_tags
 from coa.foreign.react import read_react_chat, read_react_text
 from coa.foreign.tag_families import R1_SEARCHER
 from coa.foreign.tagged_text import read_tagged_text
-from coa.grading import boxed_answer, normalise
-from coa.own_tags import to_own_tags
-from coa.prompts import Prompt
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.grading import boxed_answer, normalise
+from coa.records.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
 from tests.foreign_support import (
     ANSWER,
     DOCUMENTS,

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from coa import protocol
 from coa.foreign.record import GOLD_COLUMNS, Format
 from coa.foreign.rows import FORMATS, read_foreign_row
 from coa.foreign.text_rows import QUESTION_COLUMNS, TEXT_COLUMNS
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.grading import boxed_answer
-from coa.prompts import Prompt
-from coa.trajectory import Author, Mode, StepKind, Trajectory
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.grading import boxed_answer
+from coa.records.trajectory import Author, Mode, StepKind, Trajectory
 from synth.ingest import ForeignFile, Ingested, Ingestion
 from tests.foreign_family_examples import EXAMPLES, Example
 from tests.ingest_support import write

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coa import tables
-from coa.pairs import PreferencePair
+from coa.records.pairs import PreferencePair
+from coa.store import tables
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.render import main
 from tests.card_support import TEACHER, card, cells, write_rows

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams
-from coa.forking import ArmChoice, BranchParams, require_budget, require_forks
-from coa.pairs import Arm
 from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName
-from coa.trajectory import Mode
-from curate.fork_choice import Fork, action_points, forks_of, tool_at
-from curate.fork_tasks import ForkRun, fork_task
+from coa.records import protocol
+from coa.records.pairs import Arm
+from coa.records.trajectory import Mode
+from coa.rollout.factory import PolicyKind, TeacherParams
+from coa.rollout.forks import ArmChoice, BranchParams, require_budget, require_forks
+from curate.forks.choice import Fork, action_points, forks_of, tool_at
+from curate.forks.tasks import ForkRun, fork_task
 from tests.both_arms_support import (
     NEED,
     PROMPTS,

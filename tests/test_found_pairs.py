@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 import yaml
 
-from coa import protocol, tables
 from coa.errors import InputError
-from coa.files import ASSEMBLED, PAIRS, POINTS, SHARED_PREFIX_PAIRS
-from coa.pairs import Arm, PairKind, PreferencePair
-from coa.params import Params
 from coa.pipeline import render_pipeline
 from coa.plan import Plan
-from coa.points import Point, PointOutcome
-from coa.question import Question
+from coa.records import protocol
+from coa.records.pairs import Arm, PairKind, PreferencePair
+from coa.records.question import Question
+from coa.rollout.points import Point, PointOutcome
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import ASSEMBLED, PAIRS, POINTS, SHARED_PREFIX_PAIRS
 from curate import (
     analyse,
     assemble,
@@ -27,7 +28,7 @@ from curate import (
     shared_prefix,
     summary,
 )
-from curate.fork_results import found_point
+from curate.forks.results import found_point
 from data_cards import lineage, render
 from synth import sample
 from tests.sample_records import make_pair, make_trajectory

@@ -10,14 +10,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from coa import protocol, tables
 from coa.doctor.recorded_authors import mask_fault
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.reviews import Answer as ReviewAnswer
-from coa.reviews import Review, ReviewKind, ReviewQuestion, trajectory_version, write_reviews
-from coa.trajectory import Author, Outcome, Step, StepKind
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Outcome, Step, StepKind
+from coa.store import tables
+from coa.store.reviews import Answer as ReviewAnswer
+from coa.store.reviews import Review, ReviewKind, ReviewQuestion, trajectory_version, write_reviews
 from data_cards.cards import licences
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName, local_path

@@ -15,27 +15,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from coa import protocol, tables
-from coa.causes import Cause
-from coa.drops import DropReason
 from coa.errors import InputError
-from coa.graded import GradedTrajectory, is_sound
-from coa.grading import Verdict
 from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.pairs import Arm
-from coa.params import write_profile
-from coa.plain_words import words
 from coa.policy import Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.teacher.sentences import PhraseKind
 from coa.policy.teacher.titled import SENTENCES, GoldSettings, GoldTeacher, gold_teacher
-from coa.question import Question
-from coa.reviews import write_reviews
-from coa.rollout import Limits
+from coa.records import protocol
+from coa.records.causes import Cause
+from coa.records.drops import DropReason
+from coa.records.graded import GradedTrajectory, is_sound
+from coa.records.grading import Verdict
+from coa.records.pairs import Arm
+from coa.records.plain_words import words
+from coa.records.question import Question
+from coa.records.trajectory import Mode, StepKind
+from coa.rollout.loop import Limits
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
 from coa.search.index import main as index
-from coa.trajectory import Mode, StepKind
+from coa.settings.params import write_profile
+from coa.store import tables
+from coa.store.reviews import write_reviews
 from curate.analyse import main as analyse
 from curate.assemble import main as assemble
 from curate.branch import main as branch
@@ -43,8 +44,8 @@ from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.rules import Context, diagnose
 from curate.filter import FilterParams, judge
 from curate.filter import main as filter_rows
-from curate.fork_choice import Fork, thought_points
-from curate.fork_tasks import ForkRun, fork_task
+from curate.forks.choice import Fork, thought_points
+from curate.forks.tasks import ForkRun, fork_task
 from curate.grade import main as grade
 from curate.screen import main as screen
 from synth.questions import main as questions

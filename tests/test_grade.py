@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol, tables
 from coa.errors import InputError
+from coa.foreign.foreign_tags import foreign_tags
+from coa.foreign.own_tags import to_own_tags
 from coa.foreign.react import read_react_text
 from coa.foreign.tag_families import R1_SEARCHER
 from coa.foreign.tagged_text import read_tagged_text
-from coa.foreign_tags import foreign_tags
-from coa.graded import GradedTrajectory
-from coa.own_tags import to_own_tags
-from coa.question import Question
-from coa.trajectory import Mode, Sampling, Step, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, Step, StopReason, Trajectory
+from coa.store import tables
 from curate.grade import main
 
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train", "chain", 1)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol, tables
 from coa.errors import InputError
-from coa.graded import GradedTrajectory
-from coa.question import Question
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.store import tables
 from curate.grade import main
 
 BOTH = "samples=[data/sample,data/ingest]"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coa.errors import InputError
-from coa.grading import Grade, Verdict, boxed_answer, grade, grade_prediction, normalise
+from coa.records.grading import Grade, Verdict, boxed_answer, grade, grade_prediction, normalise
 
 CASES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent / "cases" / "answers.json").read_text("utf-8")

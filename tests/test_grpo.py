@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coa.stages import Stage
+from coa.settings.stages import Stage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

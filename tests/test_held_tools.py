@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from coa.journal import JournalReader
-from coa.params import Params
-from coa.stages import Stage
+from coa.settings.params import Params
+from coa.settings.stages import Stage
+from coa.store.journal import JournalReader
 
 pytest.importorskip("torch")
 pytest.importorskip("trl")

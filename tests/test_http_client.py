@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa.http_client import GaveUp, HttpClient, Patience, Reply, proxy_for
+from coa.network.http_client import GaveUp, HttpClient, Patience, Reply, proxy_for
 
 SECRET = "sk-secret-123"
 Answer = Callable[[int], web.StreamResponse]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.params import Params
-from coa.trajectory import Mode, Sampling
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Mode, Sampling
+from coa.settings.params import Params
 from data_cards.cards import licences
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName

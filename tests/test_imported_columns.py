@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coa import tables
 from coa.errors import InputError
-from coa.graded import GradedTrajectory
-from coa.question import Question
-from coa.trajectory import Mode, Trajectory
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Trajectory
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.facts import collect, facts
 from data_cards.rows import find_one

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from coa import protocol
 from coa.foreign.record import Format
 from coa.foreign.unreadable import UnreadableReason
+from coa.records import protocol
 from synth.ingest import DroppedLine, Ingested, ingest
 from tests.ingest_support import (
     ALL,

@@ -4,16 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol
 from coa.errors import InputError
+from coa.foreign.own_tags import rewrite
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.grading import boxed_answer
-from coa.own_tags import rewrite
-from coa.params import Params
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.tables import read_table
-from coa.trajectory import (
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.grading import boxed_answer
+from coa.records.question import Question
+from coa.records.trajectory import (
     Author,
     Mode,
     Sampling,
@@ -23,6 +21,8 @@ from coa.trajectory import (
     Trajectory,
     is_imported,
 )
+from coa.settings.params import Params
+from coa.store.tables import read_table
 from synth.ingest import DroppedLine, Recorded, main
 from tests.ingest_support import CHAT, R1, TEXT, TRAINING, make_folder, write
 

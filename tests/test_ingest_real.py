@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from coa import protocol
 from coa.foreign.frames import prediction
-from coa.grading import grade, grade_prediction
-from coa.own_tags import to_own_tags
-from coa.trajectory import Author, StepKind
+from coa.foreign.own_tags import to_own_tags
+from coa.records import protocol
+from coa.records.grading import grade, grade_prediction
+from coa.records.trajectory import Author, StepKind
 from synth.ingest import DroppedLine, Ingested, ingest
 from tests.ingest_support import ingest_params
 

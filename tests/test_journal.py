@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import InputError, OutputError
-from coa.journal import JOURNAL_VERSION, Journal, request_key
+from coa.store.journal import JOURNAL_VERSION, Journal, request_key
 from tests.journal_support import (
     put,
     python,
@@ -161,7 +161,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_recorded(journal_path: Pat
     script = """
         import resource, sys
         from coa.errors import OutputError
-        from coa.journal import CallKind, Journal, request_key
+        from coa.store.journal import CallKind, Journal, request_key
         with Journal(sys.argv[1]) as journal:
             resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
             try:
@@ -186,7 +186,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_recorded(journal_path: Pat
 
 HOLD = """
     import sys, time
-    from coa.journal import Journal
+    from coa.store.journal import Journal
     with Journal(sys.argv[1]):
         print("open", flush=True)
         time.sleep(float(sys.argv[2]))

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from coa.factory import PolicyKind, TeacherParams, open_policy
-from coa.journal import CallKind, Journal, request_key
-from coa.journaled import JournaledPolicy, policy_key
 from coa.microworld.factory import MicroworldParams
-from coa.model_files import fingerprint_model
 from coa.policy import Policy, Request
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.react import as_react
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
+from coa.rollout.factory import PolicyKind, TeacherParams, open_policy
+from coa.spending.journaled import JournaledPolicy, policy_key
+from coa.store.journal import CallKind, Journal, request_key
+from coa.store.model_files import fingerprint_model
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
 ASKED = Request("Question: ...\n<think>\n", ("</end_search>",), 64, 0.6, 1.0, 7)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coa.journal import Journal, request_key
+from coa.store.journal import Journal, request_key
 from tests.journal_support import (
     python,
 )
@@ -34,7 +34,7 @@ def lines_until_killed(process: subprocess.Popen[str], num_lines: int) -> Iterat
 def test_every_reported_row_outlives_a_sigkill(journal_path: Path, seed: int) -> None:
     script = """
         import sys
-        from coa.journal import CallKind, Journal, request_key
+        from coa.store.journal import CallKind, Journal, request_key
         with Journal(sys.argv[1]) as journal:
             for i in range(1_000_000):
                 reply = b'"%d %s"' % (i, b"x" * (i % 5000))
@@ -63,8 +63,8 @@ def test_a_run_that_is_killed_again_and_again_repeats_only_calls_in_flight(
 ) -> None:
     script = """
         import asyncio, os, sys
-        from coa.journal import Journal
-        from coa.journaled import JournaledPolicy
+        from coa.store.journal import Journal
+        from coa.spending.journaled import JournaledPolicy
         from coa.policy import Request
         from coa.policy.scripted import ScriptedPolicy
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ServiceError
-from coa.journal import CallKind, Journal, request_key
-from coa.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool, policy_key
-from coa.ledger import Ledger
 from coa.policy import Completion, Finish, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
-from coa.prices import CostParams
+from coa.records.trajectory import Outcome
+from coa.spending.journaled import JournaledBatchPolicy, JournaledPolicy, JournaledTool, policy_key
+from coa.spending.ledger import Ledger
+from coa.spending.prices import CostParams
+from coa.store.journal import CallKind, Journal, request_key
 from coa.tools import ToolReply
-from coa.trajectory import Outcome
 from tests.journal_support import damage, put
 
 

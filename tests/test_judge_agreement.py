@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol, tables
 from coa.errors import InputError
-from coa.graded import GradedTrajectory
 from coa.judging.judge import Judge, judge_all
 from coa.judging.scripted import scripted_judge
-from coa.params import write_profile
 from coa.policy import Policy
 from coa.policy.scripted import ScriptedPolicy
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.settings.params import write_profile
+from coa.store import tables
 from curate.judge_agreement import (
     RULES,
     Judged,

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory, RightBy, is_right
 from coa.judging.judge import Judge, judge_all, open_judge
 from coa.judging.prompt import JudgePrompt, as_quoted
 from coa.judging.scripted import scripted_judge
-from coa.judging.verdicts import JudgeVerdict, read_verdict
-from coa.params import Params
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from coa.policy.server_settings import ServerSettings
-from coa.trajectory import StopReason
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, RightBy, is_right
+from coa.records.trajectory import StopReason
+from coa.records.verdicts import JudgeVerdict, read_verdict
+from coa.settings.params import Params
 from tests.judge_support import OPEN, PROMPTS, QUESTION, ROOT, answered
 from tests.sample_records import make_graded
 

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from coa import tables
-from coa.calls import journal_of, replay
 from coa.errors import ConfigError, InputError
-from coa.factory import TeacherParams, open_policy
-from coa.graded import GradedTrajectory
 from coa.microworld.factory import MicroworldParams
-from coa.pairs import ForkPoint, PreferencePair, fork_point
-from coa.params import Params
-from coa.question import Question
-from coa.reviews import (
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import ForkPoint, PreferencePair, fork_point
+from coa.records.question import Question
+from coa.records.trajectory import Author, Step, StepKind, Trajectory
+from coa.rollout.calls import journal_of, replay
+from coa.rollout.factory import TeacherParams, open_policy
+from coa.rollout.loop import Limits, RolloutContext
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.reviews import (
     Answer,
     Review,
     ReviewKind,
@@ -25,8 +27,6 @@ from coa.reviews import (
     trajectory_version,
     write_reviews,
 )
-from coa.rollout import Limits, RolloutContext
-from coa.trajectory import Author, Step, StepKind, Trajectory
 from data_cards.catalogue import SetName, local_path
 from data_cards.lineage import call_lines, main
 from synth import sample

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coa import tables
-from coa.files import ASSEMBLED, GRADED, INGESTED, QUESTIONS
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.trajectory import Trajectory
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Trajectory
+from coa.store import tables
+from coa.store.files import ASSEMBLED, GRADED, INGESTED, QUESTIONS
 from curate import grade
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.lineage import main

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.trajectory import Author, Sampling, Step, StepKind, Trajectory
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Sampling, Step, StepKind, Trajectory
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.lineage import main
 from data_cards.provenance import md5_of

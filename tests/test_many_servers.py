@@ -11,14 +11,14 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy, policy_key
+from coa.network.servers import Servers
 from coa.policy import Request, session_name
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
-from coa.servers import Servers
-from coa.trajectory import StopReason, Trajectory
+from coa.records.trajectory import StopReason, Trajectory
+from coa.spending.journaled import JournaledPolicy, policy_key
+from coa.store.journal import Journal
 from tests.completions_support import always, request, run
 from tests.many_servers_support import (
     NUM_SEARCHES,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from coa.params.__main__ import main
+from coa.params import main
 from coa.pipeline import unwritten_metrics
 
 

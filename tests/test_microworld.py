@@ -20,9 +20,9 @@ from coa.microworld.questions import QuestionMix, make_questions, plan_question
 from coa.microworld.relations import ASIDES, RELATIONS, read_value, sentence
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, Group, GroupSize, World, WorldSettings, make_world
-from coa.params import Params, write_profile
 from coa.policy import Request
-from coa.question import Question
+from coa.records.question import Question
+from coa.settings.params import Params, write_profile
 
 COUNTS = {Group.TRAIN: 22_000, Group.VALIDATION: 1_500, Group.TEST: 2_500}
 SMALL = WorldSettings(

@@ -6,7 +6,7 @@ from coa.microworld.paths import known_paths
 from coa.microworld.plans import PlanKind
 from coa.microworld.questions import make_questions
 from coa.microworld.world import SPLITS, GroupSize, WorldSettings, make_world
-from coa.question import Question
+from coa.records.question import Question
 
 SETTINGS = WorldSettings(
     known=GroupSize(30, 20, 10, 10),

@@ -8,27 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from coa.asking import make_task
-from coa.drivers import roll_out_all
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory, grade_trajectory
 from coa.microworld.plans import CALCULATIONS
 from coa.microworld.pretraining import pretraining_documents
 from coa.microworld.questions import make_questions, plan_question
 from coa.microworld.teacher import Teacher
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, Group, GroupSize, World, WorldSettings, make_world
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.teacher.settings import TeacherSettings
-from coa.prompts import Prompt
-from coa.protocol import render, stray_tags
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.protocol import render, stray_tags
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StopReason, count_actions
+from coa.rollout.drivers import roll_out_all
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.tasks import make_task
 from coa.search.embedded import EmbeddedSearch
+from coa.search.tool import SearchTool
 from coa.tools import Tool
 from coa.tools.calculator import Calculator
-from coa.tools.search import SearchTool
-from coa.trajectory import Mode, Sampling, StopReason, count_actions
 from tests.microworld_teacher_support import PERFECT, TOKEN
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from coa.microworld.plans import PlanKind, make_plan
 from coa.microworld.pretraining import Document, pretraining_documents
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, Group, World, WorldSettings, make_world
-from coa.protocol import THINK_CLOSE, THINK_OPEN
+from coa.records.protocol import THINK_CLOSE, THINK_OPEN
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
 _NAME = re.compile(r"[A-Z]\w+ [A-Z]\w+")

@@ -12,7 +12,7 @@ from coa.microworld.teacher import Teacher
 from coa.microworld.world import GroupSize, World, WorldSettings, make_world
 from coa.policy.teacher.sentences import results
 from coa.policy.teacher.settings import TeacherSettings
-from coa.protocol import observation_text
+from coa.records.protocol import observation_text
 from tests.microworld_teacher_support import PERFECT, prompt_of, request_for
 
 SMALL = WorldSettings(

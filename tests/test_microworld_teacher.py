@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from coa import protocol
 from coa.errors import InputError
 from coa.microworld.phrases import read_back
 from coa.microworld.plans import PlanKind
@@ -17,10 +16,11 @@ from coa.microworld.relations import RELATIONS, read_value
 from coa.microworld.teacher import Teacher
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import Group, WorldSettings, make_world
-from coa.plain_words import words
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.teacher.sentences import SEARCH_CLOSE, SEARCH_OPEN, PhraseKind, results
 from coa.policy.teacher.settings import TeacherDecision, TeacherEvent
+from coa.records import protocol
+from coa.records.plain_words import words
 from tests.microworld_teacher_support import (
     PERFECT,
     TOKEN,

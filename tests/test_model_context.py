@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError, ServiceError
+from coa.records.trajectory import Outcome
+from coa.rollout.toolbox import open_tools
 from coa.tools import ToolReply
-from coa.tools.factory import open_tools
 from coa.tools.model_context import open_mcp_tools
 from coa.tools.settings import McpSettings, ToolsParams
-from coa.trajectory import Outcome
 
 SERVER = r'''
 import json, sys, time

@@ -9,21 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coa import protocol, tables
-from coa.calls import replay
-from coa.factory import PolicyKind
-from coa.journal import Journal
-from coa.params import Params
 from coa.policy import UnbatchedPolicy
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.messages import tool_schemas
 from coa.policy.local.model import LocalPolicy
 from coa.policy.native import NativePolicy, TokenSequence, token_sequence
-from coa.policy.rehearse import open_writer
 from coa.policy.server import serve
 from coa.policy.server_settings import ServerSettings
-from coa.rollout import Limits, RolloutContext, State
-from coa.trajectory import Mode, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.trajectory import Mode, StepKind, StopReason, Trajectory
+from coa.rehearse import open_writer
+from coa.rollout.calls import replay
+from coa.rollout.factory import PolicyKind
+from coa.rollout.loop import Limits, RolloutContext, State
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.journal import Journal
 from synth import sample
 from tests.chat_support import MODEL, differing, faulty, raw_rows
 from tests.completions_support import in_a_thread

@@ -10,12 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams, open_policy
-from coa.journaled import policy_key
 from coa.microworld.factory import MicroworldParams
-from coa.pending import Done
 from coa.policy import Completion, Finish, Request, Turns
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.replies import Call, ChatReply, Shown
@@ -23,8 +19,12 @@ from coa.policy.native import GRAMMARS, NativePolicy, read_turn
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from coa.policy.server_settings import ServerSettings
-from coa.rollout import Limits, State
-from coa.trajectory import Mode, StepKind, StopReason
+from coa.records import protocol
+from coa.records.trajectory import Mode, StepKind, StopReason
+from coa.rollout.factory import PolicyKind, TeacherParams, open_policy
+from coa.rollout.loop import Limits, State
+from coa.spending.journaled import policy_key
+from coa.store.pending import Done
 from tests.chat_support import MODEL, roll, tasks
 from tests.doubles.native_writer import write_turn
 from tests.native_support import (

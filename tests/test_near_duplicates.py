@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coa.errors import OutputError
-from coa.plain_words import words
-from curate.near_duplicates import MIN_RECALL, Duplicate, NearDuplicates, bands, find_in
-from curate.shingles import distinct, hash_words, pad, runs
+from coa.records.plain_words import words
+from curate.screening.near_duplicates import MIN_RECALL, Duplicate, NearDuplicates, bands, find_in
+from curate.screening.shingles import distinct, hash_words, pad, runs
 
 FEW_WORDS = st.lists(st.sampled_from(["a", "b", "c", "d"]), max_size=12).map(" ".join)
 CORPUS = st.dictionaries(st.text("xyz", min_size=1, max_size=3), FEW_WORDS, max_size=12)
@@ -140,7 +140,7 @@ def test_bands_find_a_pair_at_the_threshold(threshold: float) -> None:
 
 def test_hashes_do_not_depend_on_the_process() -> None:
     code = (
-        "from curate.shingles import hash_words; "
+        "from curate.screening.shingles import hash_words; "
         "print(hash_words([['ada', 'lovelace']]).hashes.tolist())"
     )
     seen = {

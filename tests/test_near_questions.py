@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.near_questions import Near, NearQuestions, question_key
-from coa.plain_words import fold_look_alikes, words
+from coa.questions.near_questions import Near, NearQuestions, question_key
+from coa.records.plain_words import fold_look_alikes, words
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
 real_data = pytest.mark.skipif(

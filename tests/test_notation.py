@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from coa import protocol
 from coa.errors import ConfigError
 from coa.microworld.pretraining import Document, pretraining_documents
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, World, WorldSettings, make_world
+from coa.records import protocol
 
 SHARE = 0.2
 NAME = re.compile(r"[A-Z]\w+ [A-Z]\w+")

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.drivers import roll_out
 from coa.errors import ConfigError
 from coa.policy.scripted import ScriptedPolicy
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
+from coa.rollout.drivers import roll_out
+from coa.rollout.loop import Limits, RolloutContext, Task
 from coa.search import Hit, Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.tools import ALL_SHOWN, Repeats, ToolReply, without_repeats
-from coa.tools.search import (
+from coa.search.tool import (
     Numbering,
     ObservationSettings,
     SearchTool,
@@ -27,7 +27,7 @@ from coa.tools.search import (
     shorten_to_chars,
     show,
 )
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
+from coa.tools import ALL_SHOWN, Repeats, ToolReply, without_repeats
 
 LONG = "The Danube is a river. It flows through ten countries. Its delta lies in Romania."
 DANUBE, DELTA = (

@@ -7,18 +7,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from coa import tables
-from coa.drops import Dropped, DropReason
 from coa.errors import ConfigError, InputError
-from coa.graded import GradedTrajectory, is_right
-from coa.judging.verdicts import JudgeVerdict
-from coa.pairs import PreferencePair
-from coa.params import Params, write_profile
-from coa.question import Criterion, Question
-from coa.reviews import write_reviews
+from coa.records.drops import Dropped, DropReason
+from coa.records.graded import GradedTrajectory, is_right
+from coa.records.pairs import PreferencePair
+from coa.records.question import Criterion, Question
+from coa.records.trajectory import Mode
+from coa.records.verdicts import JudgeVerdict
 from coa.search.index import main as index
+from coa.settings.params import Params, write_profile
+from coa.store import tables
+from coa.store.reviews import write_reviews
 from coa.student.settings import RubricSettings
-from coa.trajectory import Mode
 from curate.analyse import main as analyse
 from curate.assemble import main as assemble
 from curate.branch import main as branch

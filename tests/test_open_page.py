@@ -12,11 +12,11 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
+from coa.records.trajectory import Outcome
 from coa.tools import ToolReply
 from coa.tools.fetching import is_own
 from coa.tools.open_page import OpenTool, PageReader, UnreadableError
 from coa.tools.settings import FetchLimits, OpenSettings
-from coa.trajectory import Outcome
 from tests.page_support import (
     open_page,
 )

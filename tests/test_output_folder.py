@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from coa.errors import CoaError, OutputError
-from coa.output_folder import OwnFolder, check_own_folder, remove_leftovers, replace_folder
 from coa.search.building import OWN_FOLDER as INDEX
+from coa.store.output_folder import OwnFolder, check_own_folder, remove_leftovers, replace_folder
 from data_cards.export import OWN_FOLDER as EXPORT
 from data_cards.models import OWN_FOLDER as MODELS
 from data_cards.models import card_folder
@@ -212,8 +212,8 @@ def test_only_the_leftovers_of_processes_that_are_gone_are_removed(tmp_path: Pat
 
 @pytest.mark.parametrize("content", [b"years of work", b"PAR"])
 def test_a_table_does_not_replace_a_file_that_is_no_table(tmp_path: Path, content: bytes) -> None:
-    from coa import tables
-    from coa.question import Question
+    from coa.records.question import Question
+    from coa.store import tables
 
     path = tmp_path / "out.parquet"
     path.write_bytes(content)
@@ -227,9 +227,9 @@ def test_a_table_does_not_replace_a_file_that_is_no_table(tmp_path: Path, conten
 
 
 def test_a_table_does_not_replace_another_kind_of_table(tmp_path: Path) -> None:
-    from coa import tables
-    from coa.question import Question
-    from coa.trajectory import Trajectory
+    from coa.records.question import Question
+    from coa.records.trajectory import Trajectory
+    from coa.store import tables
 
     path = tmp_path / "out.parquet"
     tables.write_table(path, Question, [])

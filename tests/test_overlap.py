@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.evaluation_questions import EvaluationQuestion
-from coa.near_questions import question_key
-from coa.plain_words import words
-from curate.overlap import EvaluationSets, SharedRun, names
-from curate.shingles import hash_words
+from coa.questions.evaluation_questions import EvaluationQuestion
+from coa.questions.near_questions import question_key
+from coa.records.plain_words import words
+from curate.screening.overlap import EvaluationSets, SharedRun, names
+from curate.screening.shingles import hash_words
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
 real_data = pytest.mark.skipif(

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from coa.asking import make_task
-from coa.drivers import roll_out
 from coa.errors import ConfigError
-from coa.factory import PolicyKind, TeacherParams, open_policy
 from coa.microworld.factory import MicroworldParams
-from coa.own_parts import load_part
-from coa.params import Params, write_profile
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext
+from coa.policy.prompts import Prompt
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Trajectory
+from coa.rollout.drivers import roll_out
+from coa.rollout.factory import PolicyKind, TeacherParams, open_policy
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.tasks import make_task
+from coa.rollout.toolbox import open_library, own_tools
 from coa.search.settings import EngineKind, SearchParams
+from coa.settings.own_parts import load_part
+from coa.settings.params import Params, write_profile
 from coa.student.settings import TrainParams
 from coa.tools import library_fingerprint
-from coa.tools.factory import open_library, own_tools
 from coa.tools.settings import ToolsParams
-from coa.trajectory import Mode, Outcome, Trajectory
 from tests.docs_support import ROOT, read_blocks
 from tests.sample_records import make_graded
 from train.rewards import check_weights, reward_functions

@@ -9,10 +9,10 @@ import pytest
 
 from coa import pipeline
 from coa.errors import ConfigError
-from coa.params import Params, find_profiles, write_profile
-from coa.params.__main__ import main
-from coa.params.sections import SECTIONS, kind_of, with_defaults
-from coa.prompts import Prompt
+from coa.params import main
+from coa.policy.prompts import Prompt
+from coa.settings.params import Params, find_profiles, write_profile
+from coa.settings.sections import SECTIONS, kind_of, with_defaults
 
 ROOT = Path(__file__).parent.parent
 

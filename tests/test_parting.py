@@ -6,13 +6,19 @@ The longest prefix decides which of several pairs a question gives.
 from dataclasses import replace
 from typing import Any
 
-from coa import protocol
-from coa.comparisons import Parting
-from coa.graded import GradedTrajectory
-from coa.pairs import PairKind, arm_of
-from coa.question import Question
-from coa.trajectory import Author, Outcome, Sampling, Step, StepKind, StopReason
-from curate.parting import longest_first, part, parting_point, to_comparison, to_preference_pair
+from coa.records import protocol
+from coa.records.comparisons import Parting
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PairKind, arm_of
+from coa.records.question import Question
+from coa.records.trajectory import Author, Outcome, Sampling, Step, StepKind, StopReason
+from curate.forks.parting import (
+    longest_first,
+    part,
+    parting_point,
+    to_comparison,
+    to_preference_pair,
+)
 from tests.sample_records import make_graded
 
 ASKED = Question("q", "Who leads Villa Pellin?", ("Felix Brandt",), "train")

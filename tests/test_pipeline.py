@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
-from coa.grading import Verdict
-from coa.pairs import Arm, PreferencePair, arm_of
-from coa.points import PointOutcome
-from coa.question import Question
-from coa.trajectory import Mode
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Verdict
+from coa.records.pairs import Arm, PreferencePair, arm_of
+from coa.records.question import Question
+from coa.records.trajectory import Mode
+from coa.rollout.points import PointOutcome
+from coa.store import tables
 from tests.project_support import REPRO, environment, make_tiny_project, stages_run
 
 SIZES = {"cot_a": 40, "coa": 180, "cot": 60, "rl": 60}

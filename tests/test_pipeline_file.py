@@ -7,10 +7,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from coa.errors import ConfigError
-from coa.params import Params, find_profiles, write_profiles
 from coa.pipeline import render_pipeline
 from coa.plan import Plan
-from coa.stages import Stage
+from coa.settings.params import Params, find_profiles, write_profiles
+from coa.settings.stages import Stage
 
 ROOT = Path(__file__).parent.parent
 DATA_LINE = ["grade", "analyse", "filter", "screen", "assemble", "report", "render"]

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol
-from coa.causes import Analysis, Cause, Finding
 from coa.errors import InputError
-from coa.forking import BranchParams, PointChoice
-from coa.graded import GradedTrajectory
-from coa.pairs import Arm, PairKind
 from coa.policy.chat.families import FAMILIES, FamilyName
 from coa.policy.chat.record import Unforkable
-from coa.trajectory import Mode, Sampling
-from curate.blamed_points import read_arms, read_blamed
-from curate.fork_choice import Refused, choose_parents, find_forks, forks_of
-from curate.point_scores import PointScores, doubt_in_words
+from coa.records import protocol
+from coa.records.causes import Analysis, Cause, Finding
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import Arm, PairKind
+from coa.records.trajectory import Mode, Sampling
+from coa.rollout.forks import BranchParams, PointChoice
+from curate.forks.blamed_points import read_arms, read_blamed
+from curate.forks.choice import Refused, choose_parents, find_forks, forks_of
+from curate.forks.point_scores import PointScores, doubt_in_words
 from tests.blame_support import BLAME, analysed, forks_by_blame, named, text_before, write
 from tests.causes_support import end, row, turn
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from coa.forking import BranchParams
-from coa.params import Params
-from coa.prompts import Prompt
-from coa.trajectory import Author, Mode
-from curate.fork_choice import forks_of
-from curate.point_scores import PointScores, TriggerDoubt, doubt_in_words, open_point_scores
+from coa.policy.prompts import Prompt
+from coa.records.trajectory import Author, Mode
+from coa.rollout.forks import BranchParams
+from coa.settings.params import Params
+from curate.forks.choice import forks_of
+from curate.forks.point_scores import PointScores, TriggerDoubt, doubt_in_words, open_point_scores
 from tests.blame_support import BLAME, text_before, write
 from tests.causes_support import end, row
 

@@ -12,13 +12,13 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy
 from coa.policy import Completion, Finish, Request, RequestError
 from coa.policy.completions import CompletionsPolicy, finished_text
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
+from coa.spending.journaled import JournaledPolicy
+from coa.store.journal import Journal
 from tests.completions_support import (
     ask,
     first,

@@ -9,9 +9,6 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ServiceError
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy
-from coa.ledger import Ledger
 from coa.policy import Completion, Request, RequestError
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
@@ -19,7 +16,10 @@ from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
-from coa.prices import CostParams
+from coa.spending.journaled import JournaledPolicy
+from coa.spending.ledger import Ledger
+from coa.spending.prices import CostParams
+from coa.store.journal import Journal
 from tests.completions_support import (
     SECRET,
     always,

@@ -5,14 +5,14 @@ from pathlib import Path
 import msgspec
 from omegaconf import OmegaConf
 
-from coa import protocol
 from coa.microworld.factory import MicroworldParams
 from coa.microworld.phrases import need
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
-from coa.params import Params
 from coa.policy.teacher.sentences import search
-from coa.question import Question
+from coa.records import protocol
+from coa.records.question import Question
+from coa.settings.params import Params
 from coa.student.knowledge import NOBODY_CAN_TELL, MicroworldProbe, open_probe
 
 SMALL = GroupSize(12, 12, 6, 6)

@@ -10,8 +10,6 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
-from coa.journal import Journal, JournalReader
-from coa.ledger import Ledger
 from coa.policy import Completion, Policy, Request, Turns
 from coa.policy.chat.families import ChatSettings, FamilyName, Waiver
 from coa.policy.chat.policy import ChatPolicy
@@ -20,8 +18,10 @@ from coa.policy.probe import STORY
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
-from coa.probing import Probe
-from coa.tokens import PieceEncoder
+from coa.records.tokens import PieceEncoder
+from coa.rollout.probe import Probe
+from coa.spending.ledger import Ledger
+from coa.store.journal import Journal, JournalReader
 from tests.chat_support import MODEL, faulty
 from tests.completions_support import free_port
 from tests.doubles.model_server import Personality, serve

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from coa.errors import ConfigError, MissingExtraError
-from coa.factory import TeacherParams
-from coa.forking import require_forks
-from coa.params import Params, write_profiles
-from coa.params.__main__ import main
-from coa.prompts import Prompt
-from coa.stages import Stage
+from coa.params import main
+from coa.policy.prompts import Prompt
+from coa.rollout.factory import TeacherParams
+from coa.rollout.forks import require_forks
+from coa.settings.params import Params, write_profiles
+from coa.settings.stages import Stage
 from coa.student.settings import TrainParams
 
 pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from coa.chat_templates import own_template
+from coa.policy.chat_templates import own_template
 from train.arguments import check_types, fsdp_checkpoints, make_arguments, shards_weights
 from train.stage import StageRun
 

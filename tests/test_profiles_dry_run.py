@@ -14,21 +14,22 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.params import write_profiles
 from coa.policy import Completion, Finish, Request
-from coa.question import Question
-from coa.rollout import Limits
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, Sampling, Step, StepKind
+from coa.rollout.loop import Limits
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.embedded import EmbeddedSearch
-from coa.stages import Stage
+from coa.search.tool import SearchTool
+from coa.settings.params import write_profiles
+from coa.settings.stages import Stage
+from coa.store import tables
 from coa.student.settings import TrainParams
-from coa.tools.search import SearchTool
-from coa.trajectory import Author, Mode, Sampling, Step, StepKind
 from tests.rl_support import EncodingPolicy
 from tests.sample_records import make_graded, make_pair, make_trajectory
 from tests.train_support import STEPS

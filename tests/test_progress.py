@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from coa.policy import Traffic
-from coa.progress import Ended, Progress, Standing
+from coa.progress import Ended, Progress, Standing, Traffic
 
 
 def test_the_last_line_tells_of_all_items(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +106,7 @@ def test_the_cost_so_far_and_the_expected_one_are_shown() -> None:
 
 TERMINAL = """
 import os, sys, time
-from coa.policy import Traffic
+from coa.progress import Traffic
 from coa.progress import Ended, Progress, Standing
 with Progress("evaluate my model", 1000, "questions") as bar:
     for number in range(1000):

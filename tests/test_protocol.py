@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
 from coa.doctor.findings import author_spans
 from coa.errors import InputError
-from coa.trajectory import Author, Outcome, Step, StepKind
+from coa.records import protocol
+from coa.records.trajectory import Author, Outcome, Step, StepKind
 
 PLAIN = st.text(
     st.characters(exclude_characters="<>\\", exclude_categories=("Cs",)), min_size=1, max_size=30

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.prompts import Prompt
-from coa.trajectory import Outcome
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.trajectory import Outcome
+from coa.store import tables
 from data_cards import lineage
 from data_cards.catalogue import SetName, local_path
 from data_cards.formats.published_rows import (

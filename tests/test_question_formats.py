@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.question import Question
+from coa.records.question import Question
 from synth.question_formats import (
     BadRowError,
     QuestionFormat,

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coa import tables
 from coa.errors import ConfigError, InputError
-from coa.question import Question
+from coa.records.question import Question
+from coa.store import tables
 from synth.question_file import DroppedQuestion, LeftOut, QuestionFile
 from synth.question_formats import QuestionFormat, RefusalReason
 from synth.questions import DROPPED, OUT, QuestionParams, main, read_outcomes, read_questions

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from coa import tables
 from coa.errors import CoaError, ConfigError, InputError
-from coa.params import Params
-from coa.question import Question
+from coa.records.question import Question
+from coa.settings.params import Params
+from coa.store import tables
 from synth.question_file import DroppedQuestion, QuestionFile
 from synth.question_formats import QuestionFormat, RefusalReason
 from synth.questions import DROPPED, OUT, QuestionParams, main, read_outcomes, read_questions

@@ -12,13 +12,13 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError
-from coa.pacing import EvenLimit, Limits
+from coa.network.pace import EvenLimit, Limits
 from coa.policy import Completion
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
-from coa.trajectory import StopReason, Trajectory
+from coa.records.trajectory import StopReason, Trajectory
 from tests.completions_support import request, run
 from tests.doubles.model_server import serve
 from tests.many_servers_support import (

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from coa.drivers import roll_out, roll_out_batched
-from coa.graded import grade_trajectory
-from coa.grading import boxed_answer
 from coa.policy.react import STOP, ReactPolicy, as_react, from_react, to_react
 from coa.policy.scripted import ScriptedPolicy
-from coa.protocol import ANSWER_MARKER, answer_text, stray_tags
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task
+from coa.records.graded import grade_trajectory
+from coa.records.grading import boxed_answer
+from coa.records.protocol import ANSWER_MARKER, answer_text, stray_tags
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
+from coa.rollout.drivers import roll_out, roll_out_batched
+from coa.rollout.loop import Limits, RolloutContext, Task
 from coa.tools import ToolReply
-from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
 
 PROMPT = "Question: Who directed Iron Harbor?\n\n<think>\n"
 ACTED = f"{PROMPT}I need it. <begin_search> Iron Harbor </end_search>"

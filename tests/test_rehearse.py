@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from coa import tables
 from coa.errors import ConfigError
-from coa.factory import PolicyKind
-from coa.params import Params
 from coa.policy import Policy
-from coa.policy.rehearse import main, open_writer, tell_sampling
-from coa.trajectory import Trajectory
+from coa.records.trajectory import Trajectory
+from coa.rehearse import main, open_writer, tell_sampling
+from coa.rollout.factory import PolicyKind
+from coa.settings.params import Params
+from coa.store import tables
 from synth import sample
 
 SECRET = "sk-rehearsed-8c1f"
@@ -26,7 +26,7 @@ SECRET = "sk-rehearsed-8c1f"
 @pytest.fixture
 def rehearsals(linked_run: Path, root: Path) -> Iterator[list[list[str]]]:
     """Serve from another process, and give the settings of the two commands that it prints."""
-    command = [sys.executable, "-m", "coa.policy.rehearse", "port=0", "latency_seconds=0.001"]
+    command = [sys.executable, "-m", "coa.rehearse", "port=0", "latency_seconds=0.001"]
     with subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": str(root)},

@@ -12,21 +12,31 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from coa import protocol, tables
-from coa.causes import Analysis, Cause
-from coa.drops import Dropped
 from coa.errors import InputError, OutputError
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import Arm
-from coa.points import Point, PointOutcome
-from coa.question import Question
-from coa.sets import AssembleParams
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.causes import Analysis, Cause
+from coa.records.drops import Dropped
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.pairs import Arm
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
+from coa.rollout.points import Point, PointOutcome
+from coa.store import tables
 from curate import report
 from curate.analyse import analyse_all
-from curate.charts import CAUSE_COLOURS, cause_bars, wilson
 from curate.diagnosis.rules import Context
 from curate.filter import FilterParams, judge
+from curate.reports.charts import CAUSE_COLOURS, cause_bars, wilson
 
 QUESTION = "Where was Ada Novak born?"
 POINT = Point("p", 1, Arm.ACT, PointOutcome.PAIRED, False, 3, 2, "pair")

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from coa import tables
-from coa.causes import Analysis, Cause
-from coa.files import ANALYSED, GRADED, POINTS
-from coa.graded import GradedTrajectory
-from coa.pairs import Arm
-from coa.points import Point, PointOutcome
-from coa.question import Question
-from coa.sets import AssembleParams
-from coa.trajectory import Mode
-from coa.worth import ArmSample, Worth, estimate_worth
+from coa.records.causes import Analysis, Cause
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import Arm
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Mode
+from coa.records.worth import ArmSample, Worth, estimate_worth
+from coa.rollout.points import Point, PointOutcome
+from coa.store import tables
+from coa.store.files import ANALYSED, GRADED, POINTS
 from curate import report
-from curate.tallies import PointTallies, in_order_of_hops, mean_worth
+from curate.reports.tallies import PointTallies, in_order_of_hops, mean_worth
 from tests.sample_records import make_analysis, make_graded
 
 HOSTILE = "</td><script>alert(1)</script> {{ 7*7 }} $x_1$ \x00 \u202e \u4e2d"

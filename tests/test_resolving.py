@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coa.records.trajectory import Outcome
 from coa.tools.fetching import AddressError, is_public, web_address
-from coa.trajectory import Outcome
 from tests.page_support import (
     open_page,
 )

@@ -16,13 +16,14 @@ import pytest
 import yaml
 
 from annotate.layouts import is_chosen_left
-from coa import protocol, tables
-from coa.causes import Analysis, Cause
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.reviews import Preference, ReviewKind, ReviewQuestion, read_reviews, write_reviews
-from coa.trajectory import Author, Outcome, Step, StepKind
+from coa.records import protocol
+from coa.records.causes import Analysis, Cause
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Outcome, Step, StepKind
+from coa.store import tables
+from coa.store.reviews import Preference, ReviewKind, ReviewQuestion, read_reviews, write_reviews
 from tests.sample_records import make_analysis, make_graded, make_pair
 
 CHROMIUM = (

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from coa import tables
-from coa.files import AGREEMENT, REVIEWED
-from coa.reviews import Agreement, Applied, Between, Effect, ReviewKind, ReviewQuestion
+from coa.store import tables
+from coa.store.files import AGREEMENT, REVIEWED
+from coa.store.reviews import Agreement, Applied, Between, Effect, ReviewKind, ReviewQuestion
 from data_cards.cards import reviews
 from data_cards.cards.card import fill
 from data_cards.cards.reviews import agreement_table, change_table

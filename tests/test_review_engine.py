@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from coa import markup
+from coa.pages import markup
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 NUM_RECORDS = 150

@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 import pytest
 
-from coa import tables
-from coa.adjudication import AdjudicationParams, Standing, decide_all
-from coa.reviews import (
+from coa.store import tables
+from coa.store.adjudication import AdjudicationParams, Standing, decide_all
+from coa.store.reviews import (
     Agreement,
     Applied,
     Effect,

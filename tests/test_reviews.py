@@ -9,16 +9,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol, tables
-from coa.adjudication import AdjudicationParams, Decision, Rule, Standing, decide_all
-from coa.drops import Dropped, DropReason
 from coa.errors import InputError
-from coa.exclusions import Excluded, ExclusionReason, RowKind
-from coa.files import DROPPED, REVIEWS
-from coa.graded import GradedTrajectory
-from coa.pairs import PairKind, PreferencePair
-from coa.question import Question
-from coa.reviews import (
+from coa.records import protocol
+from coa.records.drops import Dropped, DropReason
+from coa.records.exclusions import Excluded, ExclusionReason, RowKind
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Mode
+from coa.store import tables
+from coa.store.adjudication import AdjudicationParams, Decision, Rule, Standing, decide_all
+from coa.store.files import DROPPED, REVIEWS
+from coa.store.reviews import (
     DECISIVE,
     Answer,
     Applied,
@@ -32,7 +34,6 @@ from coa.reviews import (
     trajectory_version,
     write_reviews,
 )
-from coa.trajectory import Mode
 from curate import assemble
 from tests.sample_records import make_graded, make_pair
 

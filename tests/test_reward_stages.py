@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.question import Question
+from coa.records import protocol
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, StopReason
 from coa.student.settings import RlParams
-from coa.trajectory import Mode, Outcome, StopReason
 from tests.sample_records import make_graded
 from train.rewards import REWARDS, all_weights, check_stages, switch_step, weights_at
 
@@ -107,7 +107,7 @@ def test_the_trainer_weighs_the_second_part_otherwise(
     pytest.importorskip("trl")
     from dataclasses import replace
 
-    from coa.rollout import Limits
+    from coa.rollout.loop import Limits
     from coa.student.checkpoint import load_student
     from tests.rl_support import QUESTIONS, make_rollouts, make_run
     from train.rl import make_trainer

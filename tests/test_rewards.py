@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.student.settings import MonitorSettings, RubricSettings
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
 from tests.doubles.model_server import serve
 from train.judging import RubricJudge
 from train.rewards import (
@@ -248,7 +248,7 @@ class TestMonitor:
         """Feed a log entry by entry, as a trainer does."""
         from transformers import TrainerControl, TrainerState
 
-        from train.callbacks import Monitor
+        from train.monitors.callbacks import Monitor
 
         monitor, state, control = (
             Monitor(MonitorSettings(**settings)),
@@ -262,7 +262,7 @@ class TestMonitor:
         return control
 
     def test_every_alarm_goes_off_at_its_own_quantities(self) -> None:
-        from train.alarms import ALARMS, Condition, is_alarmed
+        from train.monitors.alarms import ALARMS, Condition, is_alarmed
 
         for alarm in ALARMS:
             good, bad = 0.0, alarm.limit + 0.1
@@ -277,7 +277,7 @@ class TestMonitor:
     def test_every_alarm_is_said_in_as_many_entries_as_a_stage_writes(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from train.alarms import ALARMS, Condition
+        from train.monitors.alarms import ALARMS, Condition
 
         for alarm in ALARMS:
             num_entries = alarm.patience or 3

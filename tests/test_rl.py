@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from coa.errors import ConfigError
-from coa.rollout import Limits
-from coa.stages import Stage
+from coa.records.trajectory import Mode
+from coa.rollout.loop import Limits
+from coa.settings.stages import Stage
 from coa.student.settings import Baseline
-from coa.trajectory import Mode
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-from coa.simulators.settings import SimulatorParams  # noqa: E402
+from coa.rollout.simulators.settings import SimulatorParams  # noqa: E402
 from coa.student.checkpoint import Student, load_student  # noqa: E402
 from tests.rl_support import (  # noqa: E402
     QUESTIONS,

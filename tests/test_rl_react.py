@@ -11,13 +11,13 @@ import pytest
 from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, UnbatchedPolicy, cut_at_stop
 from coa.policy.local.model import LocalPolicy
-from coa.question import Question
-from coa.rollout import Limits
-from coa.stages import Stage
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, Sampling, StopReason
+from coa.rollout.loop import Limits
+from coa.search.tool import SearchTool
+from coa.settings.stages import Stage
 from coa.student.asking import Asking
 from coa.student.settings import RlParams, TrainParams
-from coa.tools.search import SearchTool
-from coa.trajectory import Author, Mode, Sampling, StopReason
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

@@ -8,10 +8,10 @@ import pytest
 
 from coa.policy import Completion, Finish, Request
 from coa.policy.local.model import LocalPolicy
-from coa.rollout import Limits
-from coa.stages import Stage
-from coa.tools.search import SearchTool
-from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
+from coa.rollout.loop import Limits
+from coa.search.tool import SearchTool
+from coa.settings.stages import Stage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

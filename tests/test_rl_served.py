@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from coa.policy import Completion, Policy, Request, UnbatchedPolicy
-from coa.stages import Stage
-from coa.tools.simulated import SimulatedTools
-from coa.trajectory import Mode, Outcome, Sampling
+from coa.records.trajectory import Mode, Outcome, Sampling
+from coa.rollout.simulated import SimulatedTools
+from coa.settings.stages import Stage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from coa.policy import Completion, Finish, Request
-from coa.rollout import Limits
-from coa.stages import Stage
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, StepKind
+from coa.rollout.loop import Limits
+from coa.search.tool import SearchTool
+from coa.settings.stages import Stage
 from coa.tools.calculator import Calculator
-from coa.tools.search import SearchTool
-from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

@@ -7,13 +7,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from coa import protocol
-from coa.drivers import roll_out_all, roll_out_batched
-from coa.grading import boxed_answer
 from coa.policy.scripted import ScriptedPolicy
-from coa.rollout import Limits, RolloutContext, Task
-from coa.tools import Tool
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.grading import boxed_answer
+from coa.records.trajectory import (
     Author,
     Mode,
     Outcome,
@@ -22,6 +19,9 @@ from coa.trajectory import (
     StopReason,
     Trajectory,
 )
+from coa.rollout.drivers import roll_out_all, roll_out_batched
+from coa.rollout.loop import Limits, RolloutContext, Task
+from coa.tools import Tool
 from tests.rollout_support import (
     CLOSE,
     OPEN,

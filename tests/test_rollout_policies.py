@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from coa import protocol
-from coa.drivers import roll_out_all, roll_out_batched
 from coa.policy import Completion, Policy, Request, RequestError
 from coa.policy.scripted import ScriptedPolicy
 from coa.progress import Ended
-from coa.rollout import Limits, RolloutContext
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.trajectory import (
     Author,
     Sampling,
     Step,
     StopReason,
 )
+from coa.rollout.drivers import roll_out_all, roll_out_batched
+from coa.rollout.loop import Limits, RolloutContext
 from tests.rollout_support import (
     CLOSE,
     OPEN,

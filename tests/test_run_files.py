@@ -8,12 +8,12 @@ import pytest
 from msgspec import to_builtins
 from omegaconf import OmegaConf
 
-from coa import tables
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.protocol import observation, parse
-from coa.question import Question
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.protocol import observation, parse
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
+from coa.store import tables
 from coa.student.evaluate_settings import EvaluateParams
-from coa.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
 from evaluation import run_files
 from evaluation.run_files import to_run
 

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
 from coa.policy.probe import STORY
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.trajectory import Author, Mode, Step, StepKind
+from coa.policy.prompts import Prompt
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, Step, StepKind
 from curate.summary import funnel, read_metrics
 from synth.sample import (
     Assignment,

@@ -8,14 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from coa import protocol, tables
 from coa.errors import CoaError, ConfigError, InputError
-from coa.exclusions import Excluded, ExclusionReason, RowKind
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pairs import PairKind, PreferencePair
-from coa.question import Question
-from coa.sets import AssembleParams
-from coa.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.exclusions import Excluded, ExclusionReason, RowKind
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
+from coa.store import tables
 from curate import screen
 from curate.screen import ScreenedRow, batches
 

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import ConfigError
+from coa.records.trajectory import Outcome
 from coa.search import Hit, Passage, SearchError
 from coa.search.analysis import MAX_QUERY_TERMS, QUERY_STOP_WORDS, IndexSettings
 from coa.search.embedded import EmbeddedSearch
+from coa.search.tool import ObservationSettings, SearchTool
 from coa.tools import Tool, ToolReply
-from coa.tools.search import ObservationSettings, SearchTool, shorten
-from coa.trajectory import Outcome
+from coa.tools.shorten import shorten
 
 RIVERS = [
     Passage("p1", "Danube", "The Danube is a river that flows through ten countries."),

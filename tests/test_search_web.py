@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, InputError, ServiceError
+from coa.records.trajectory import Outcome
 from coa.search import Hit, Passage, SearchError
 from coa.search.app import Serving
 from coa.search.embedded import EmbeddedSearch
@@ -28,7 +29,6 @@ from coa.search.settings import (
     WebSettings,
 )
 from coa.search.web import WebSearch
-from coa.trajectory import Outcome
 
 PAGES = [
     ("https://a.example/1", "Danube", "A river."),

@@ -9,13 +9,13 @@ import pytest
 from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
-from coa.params import Params
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from coa.policy.server_settings import ServerSettings
+from coa.settings.params import Params
 from curate import branch, grade
 from evaluation import evaluate
 from synth import sample

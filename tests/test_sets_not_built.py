@@ -16,18 +16,18 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from annotate.push import kinds_of_run
-from coa import tables
-from coa.causes import Analysis
-from coa.drops import Dropped, DropReason
 from coa.errors import ConfigError, InputError
-from coa.files import ANALYSED, BRANCHED, DROPPED, GRADED, POINTS
-from coa.graded import GradedTrajectory
-from coa.params import Params
 from coa.plan import Plan
-from coa.points import Point
-from coa.reviews import ReviewKind
-from coa.sets import AssembleParams
-from coa.trajectory import Mode
+from coa.records.causes import Analysis
+from coa.records.drops import Dropped, DropReason
+from coa.records.graded import GradedTrajectory
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Mode
+from coa.rollout.points import Point
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import ANALYSED, BRANCHED, DROPPED, GRADED, POINTS
+from coa.store.reviews import ReviewKind
 from curate import analyse, assemble, filter, grade, report, screen, summary
 from data_cards import export, lineage, render
 from data_cards.catalogue import SetName, built_sets, local_path

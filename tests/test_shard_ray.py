@@ -12,7 +12,7 @@ import pytest
 import ray.cluster_utils
 
 from coa.errors import ConfigError, ServiceError
-from coa.shard_files import SHARDS, Shard, shards_in, split
+from coa.shards.files import SHARDS, Shard, shards_in, split
 from curate.filter import main as filter_
 from tests.shard_support import (
     CONCURRENCY,

@@ -8,12 +8,9 @@ import pytest
 
 from coa.costs import read_stages
 from coa.errors import CapError, InputError
-from coa.files import GRADED, INGESTED, SAMPLED
-from coa.graded import GradedTrajectory
-from coa.journal import JournalReader
-from coa.journal_file import JOURNALS
-from coa.prices import CostParams
-from coa.shard_files import (
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Trajectory
+from coa.shards.files import (
     JUDGED,
     SHARDS,
     Shard,
@@ -22,8 +19,11 @@ from coa.shard_files import (
     split,
     write_finished,
 )
-from coa.tables import count_rows, read_table, write_table
-from coa.trajectory import Trajectory
+from coa.spending.prices import CostParams
+from coa.store.files import GRADED, INGESTED, SAMPLED
+from coa.store.journal import JournalReader
+from coa.store.journal_file import JOURNALS
+from coa.store.tables import count_rows, read_table, write_table
 from curate.analyse import main as analyse
 from curate.branch import main as branch
 from curate.filter import main as filter_

@@ -11,15 +11,15 @@ import pytest
 
 from coa.costs import read_stages, render
 from coa.errors import CapError, CoaError, ConfigError, InputError
-from coa.factory import PolicyKind, TeacherParams
-from coa.journal import Journal, JournalReader
-from coa.journal_file import JOURNALS
 from coa.merge import main as merge
-from coa.params import Params
-from coa.prices import CostParams
-from coa.runtime import share_caps
-from coa.shard_files import SHARDS, Shard, split
-from coa.shards import ShardRun, open_stage, take_shard
+from coa.rollout.factory import PolicyKind, TeacherParams
+from coa.rollout.runtime import share_caps
+from coa.settings.params import Params
+from coa.shards.files import SHARDS, Shard, split
+from coa.shards.stage import ShardRun, open_stage, take_shard
+from coa.spending.prices import CostParams
+from coa.store.journal import Journal, JournalReader
+from coa.store.journal_file import JOURNALS
 from curate.branch import main as branch
 from evaluation.evaluate import main as evaluate
 from synth.sample import main as sample

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from coa import protocol, tables
-from coa.comparisons import Comparison, Parting
 from coa.errors import InputError
-from coa.files import COMPARISONS, GRADED, SHARED_PREFIX_PAIRS
-from coa.graded import GradedTrajectory
-from coa.pairs import PairKind, PreferencePair
-from coa.params import write_profile
-from coa.question import Question
-from coa.trajectory import Mode, Outcome, Sampling, StopReason
+from coa.records import protocol
+from coa.records.comparisons import Comparison, Parting
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling, StopReason
+from coa.settings.params import write_profile
+from coa.store import tables
+from coa.store.files import COMPARISONS, GRADED, SHARED_PREFIX_PAIRS
 from curate.shared_prefix import main, read_groups
 from tests.sample_records import make_graded
 

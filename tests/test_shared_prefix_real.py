@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.shared_prefix import SOURCES, Row, describe, read_rows
-from coa.grading import normalise
+from coa.records.grading import normalise
 
 pytestmark = pytest.mark.skipif(
     "COA_REAL_DATA" not in os.environ, reason="COA_REAL_DATA does not name the folder of real data"

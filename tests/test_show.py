@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol, tables
 from coa.errors import ConfigError, InputError
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Step, StepKind
 from coa.show import main
-from coa.trajectory import Author, Step, StepKind
+from coa.store import tables
 from tests.sample_records import make_graded, make_pair
 
 ASKED = Question("q1", "Who?\x1b[2J", ("Ada",), "train", "bridge", 2)

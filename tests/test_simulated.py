@@ -8,12 +8,13 @@ from typing import ClassVar
 
 import pytest
 
-from coa import protocol, rollout
-from coa.drivers import roll_out_states
 from coa.policy import Completion, Finish, Request
-from coa.rollout import Limits, RolloutContext, State, Task
-from coa.tools.simulated import SimulatedTools
-from coa.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
+from coa.records import protocol
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, StepKind, StopReason
+from coa.rollout import loop as rollout
+from coa.rollout.drivers import roll_out_states
+from coa.rollout.loop import Limits, RolloutContext, State, Task
+from coa.rollout.simulated import SimulatedTools
 
 ACTION = "I need it. <begin_search> who </end_search>"
 ANSWER = "So Ada.</think>\\boxed{Ada}"

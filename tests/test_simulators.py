@@ -7,27 +7,28 @@ from typing import Any
 
 import pytest
 
-from coa import protocol, tables
 from coa.errors import ConfigError, InputError
-from coa.graded import GradedTrajectory
-from coa.journal import CallKind, Journal, request_key, to_json
-from coa.pending import Call
 from coa.policy import Turns
 from coa.policy.local.model import LocalSettings
 from coa.policy.scripted import ScriptedPolicy
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, State, Task
-from coa.simulators.factory import open_simulator
-from coa.simulators.recorded import JournaledCalls, RecordedCall, RecordedTools, Recordings
-from coa.simulators.settings import (
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling
+from coa.rollout.loop import Limits, RolloutContext, State, Task
+from coa.rollout.simulated import SimulatedTools
+from coa.rollout.simulators.factory import open_simulator
+from coa.rollout.simulators.recorded import JournaledCalls, RecordedCall, RecordedTools, Recordings
+from coa.rollout.simulators.settings import (
     Compares,
     RecordedSettings,
     SimulatorKind,
     SimulatorParams,
 )
+from coa.store import tables
+from coa.store.journal import CallKind, Journal, request_key, to_json
+from coa.store.pending import Call
 from coa.tools import ToolReply
-from coa.tools.simulated import SimulatedTools
-from coa.trajectory import Mode, Outcome, Sampling
 from tests.sample_records import make_graded
 
 CLOSED = " result 1: Ada wrote it. </search_result>"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from coa.params import Params
-from coa.stages import Stage
+from coa.settings.params import Params
+from coa.settings.stages import Stage
 from coa.student.checkpoint import Workspace
 from coa.student.settings import TrainParams
-from train.report import StageReport
+from train.monitors.report import StageReport
 
 
 def test_a_measure_that_no_rollout_allows_is_null_in_the_metrics(

@@ -9,18 +9,19 @@ import pytest
 from omegaconf import OmegaConf
 from ruamel.yaml import YAML
 
-from coa import protocol, tables
-from coa.files import STUDENT_BRANCHED, STUDENT_GRADED
-from coa.graded import GradedTrajectory
-from coa.pairs import Arm
-from coa.params import Params
 from coa.pipeline import render_pipeline
 from coa.plan import Plan
-from coa.points import Point
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import Arm
+from coa.records.question import Question
+from coa.rollout.points import Point
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
+from coa.settings.params import Params
+from coa.store import tables
+from coa.store.files import STUDENT_BRANCHED, STUDENT_GRADED
 from curate import analyse, branch
 from tests.sample_records import make_graded
 from tests.settings_support import every_setting

@@ -10,19 +10,20 @@ import pytest
 from omegaconf import OmegaConf
 from ruamel.yaml import YAML
 
-from coa import protocol, tables
 from coa.errors import ConfigError
-from coa.exclusions import Excluded
-from coa.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
-from coa.graded import GradedTrajectory
-from coa.pairs import Arm, PairKind, PreferencePair
-from coa.params import Params, write_profiles
 from coa.pipeline import render_pipeline
 from coa.plan import Plan
-from coa.question import Question
-from coa.sets import AssembleParams
-from coa.trajectory import Step, fork_id
-from coa.worth import ArmSample, estimate_worth
+from coa.records import protocol
+from coa.records.exclusions import Excluded
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import Arm, PairKind, PreferencePair
+from coa.records.question import Question
+from coa.records.sets import AssembleParams
+from coa.records.trajectory import Step, fork_id
+from coa.records.worth import ArmSample, estimate_worth
+from coa.settings.params import Params, write_profiles
+from coa.store import tables
+from coa.store.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from curate import student_pairs
 from curate.assemble import split_candidates
 from curate.strata import Candidate

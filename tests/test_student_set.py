@@ -8,11 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
-from coa import protocol, tables
-from coa.files import STUDENT_ASSEMBLED, STUDENT_KEPT
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.question import Question
-from coa.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.store import tables
+from coa.store.files import STUDENT_ASSEMBLED, STUDENT_KEPT
 from curate import student_set
 from curate.assemble import AssembleParams, split_candidates
 from curate.strata import Candidate

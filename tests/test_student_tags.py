@@ -8,14 +8,14 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from coa import protocol
 from coa.policy.local.model import LocalEncoder, load_tokenizer
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, Task, start
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.question import Question
+from coa.records.tokens import PieceEncoder, Tokenised, tokenise
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
+from coa.rollout.loop import Limits, RolloutContext, Task, start
 from coa.student.small import word_tokenizer
-from coa.tokens import PieceEncoder, Tokenised, tokenise
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind
 from tests.sample_records import make_pair, make_trajectory
 from train.encode import Encoder
 

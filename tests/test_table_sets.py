@@ -9,7 +9,7 @@ from msgspec import to_builtins
 from omegaconf import OmegaConf
 
 from coa.errors import InputError
-from coa.trajectory import Sampling, StopReason
+from coa.records.trajectory import Sampling, StopReason
 from evaluation import table
 from evaluation.outcomes import Outcome, Result, Setting, summarise
 from evaluation.result_files import write_result

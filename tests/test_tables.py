@@ -11,11 +11,20 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from coa import tables
 from coa.errors import InputError
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
+from coa.store import tables
 
 ROOT = Path(__file__).parent.parent
 
@@ -127,7 +136,7 @@ def test_a_disk_that_fills_up_is_an_error_that_names_the_file_and_keeps_the_old_
     script = """
 import resource, sys
 from pathlib import Path
-from coa import tables
+from coa.store import tables
 from coa.errors import OutputError
 from coa.search import Passage
 path = Path(sys.argv[1])

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from coa import protocol
 from coa.doctor.tags import own_tags, tools_in
 from coa.policy import Completion, Finish, Request
 from coa.policy.react import from_react, to_react
-from coa.tokens import PieceEncoder, tools_with_tags
-from coa.trajectory import Author, Outcome
+from coa.records import protocol
+from coa.records.tokens import PieceEncoder, tools_with_tags
+from coa.records.trajectory import Author, Outcome
 
 pytest.importorskip("transformers")
 

@@ -18,20 +18,21 @@ pytestmark = [
     ),
 ]
 
-from coa import protocol, tables  # noqa: E402
-from coa.chat_templates import own_template  # noqa: E402
 from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
-from coa.factory import PolicyKind, TeacherParams, template_of  # noqa: E402
-from coa.graded import GradedTrajectory, grade_trajectory  # noqa: E402
-from coa.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.policy.chat_templates import own_template  # noqa: E402
 from coa.policy.local.model import LocalSettings, load_tokenizer  # noqa: E402
-from coa.prompts import Prompt  # noqa: E402
-from coa.question import Question  # noqa: E402
+from coa.policy.prompts import Prompt  # noqa: E402
+from coa.records import protocol  # noqa: E402
+from coa.records.graded import GradedTrajectory, grade_trajectory  # noqa: E402
+from coa.records.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.records.question import Question  # noqa: E402
+from coa.records.tokens import PieceEncoder  # noqa: E402
+from coa.records.trajectory import Author, Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
+from coa.rollout.factory import PolicyKind, TeacherParams, template_of  # noqa: E402
 from coa.search import Passage  # noqa: E402
+from coa.store import tables  # noqa: E402
 from coa.student.settings import TrainParams  # noqa: E402
 from coa.student.small import END  # noqa: E402
-from coa.tokens import PieceEncoder  # noqa: E402
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
 from scripts import tiny_base  # noqa: E402
 from train.base import read_window  # noqa: E402
 from train.encode import Encoder  # noqa: E402

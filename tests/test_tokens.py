@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.tokens import PieceEncoder, Tokenised, tokenise
-from coa.trajectory import Author, Outcome, Step, StepKind
+from coa.records import protocol
+from coa.records.tokens import PieceEncoder, Tokenised, tokenise
+from coa.records.trajectory import Author, Outcome, Step, StepKind
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")

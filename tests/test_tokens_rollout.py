@@ -7,14 +7,24 @@ from typing import Any
 
 import pytest
 
-from coa import protocol, rollout
-from coa.drivers import roll_out_batched
-from coa.pending import Done, Generate
 from coa.policy.local.model import LocalPolicy
-from coa.rollout import Limits, RolloutContext, State, Task
-from coa.tokens import PieceEncoder, tokenise
+from coa.records import protocol
+from coa.records.tokens import PieceEncoder, tokenise
+from coa.records.trajectory import (
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
+from coa.rollout import loop as rollout
+from coa.rollout.drivers import roll_out_batched
+from coa.rollout.loop import Limits, RolloutContext, State, Task
+from coa.store.pending import Done, Generate
 from coa.tools import ToolReply
-from coa.trajectory import Author, Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

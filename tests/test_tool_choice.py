@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from coa import protocol
-from coa.graded import GradedTrajectory
 from coa.microworld.plans import CALCULATIONS
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
 from coa.student.knowledge import NOBODY_CAN_TELL, MicroworldProbe
 from evaluation.evaluate import read_outcome
 from evaluation.outcomes import Outcome, Result, summarise

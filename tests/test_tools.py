@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa import protocol
-from coa.asking import make_task
-from coa.drivers import roll_out
 from coa.errors import ConfigError, ServiceError
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
-from coa.prompts import Prompt
-from coa.rollout import Limits, RolloutContext
+from coa.records import protocol
+from coa.records.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
+from coa.rollout.drivers import roll_out
+from coa.rollout.loop import Limits, RolloutContext
+from coa.rollout.tasks import make_task
+from coa.rollout.toolbox import open_library, open_tools
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.settings import SearchParams
 from coa.tools import ToolReply, library_fingerprint, tool_fingerprints
-from coa.tools.factory import open_library, open_tools
 from coa.tools.model_context import Parameters, open_mcp_tools, tag_name
 from coa.tools.settings import McpSettings, OpenSettings, ToolsParams
-from coa.trajectory import Mode, Outcome, Sampling, StepKind, StopReason, Trajectory
 
 SERVER = '''
 from mcp.server.mcpserver import MCPServer

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from coa import protocol
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.trajectory import (
     Author,
     Mode,
     Outcome,

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from coa import tables
 from coa.errors import CoaError, ConfigError
-from coa.question import Question
+from coa.records.question import Question
+from coa.store import tables
 from tests.settings_support import every_setting
 from train import check
 from train.base import window_of

@@ -18,12 +18,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
 
-from coa import protocol  # noqa: E402
-from coa.graded import GradedTrajectory  # noqa: E402
-from coa.prompts import Prompt  # noqa: E402
-from coa.question import Question  # noqa: E402
+from coa.policy.prompts import Prompt  # noqa: E402
+from coa.records import protocol  # noqa: E402
+from coa.records.graded import GradedTrajectory  # noqa: E402
+from coa.records.question import Question  # noqa: E402
+from coa.records.trajectory import Outcome, Step  # noqa: E402
 from coa.student.small import StudentSettings, new_student  # noqa: E402
-from coa.trajectory import Outcome, Step  # noqa: E402
 from tests.sample_records import make_graded  # noqa: E402
 from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import IGNORED, Encoder, Example, to_dataset  # noqa: E402

@@ -14,13 +14,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
 
-from coa import protocol  # noqa: E402
-from coa.pairs import PreferencePair  # noqa: E402
-from coa.prompts import Prompt  # noqa: E402
-from coa.question import Question  # noqa: E402
+from coa.policy.prompts import Prompt  # noqa: E402
+from coa.records import protocol  # noqa: E402
+from coa.records.pairs import PreferencePair  # noqa: E402
+from coa.records.question import Question  # noqa: E402
+from coa.records.trajectory import Author, Outcome, Step, StepKind  # noqa: E402
 from coa.student.settings import Sft1Params  # noqa: E402
 from coa.student.small import StudentSettings, new_student  # noqa: E402
-from coa.trajectory import Author, Outcome, Step, StepKind  # noqa: E402
 from tests.sample_records import make_pair, make_trajectory  # noqa: E402
 from tests.train_support import ONE_STEP  # noqa: E402
 from train.encode import Encoder, PairExample, to_dataset  # noqa: E402

@@ -18,13 +18,13 @@ pytestmark = [
     ),
 ]
 
-from coa import protocol  # noqa: E402
 from coa.errors import ConfigError, OutputError  # noqa: E402
-from coa.pairs import PairKind, PreferencePair  # noqa: E402
-from coa.prompts import Prompt  # noqa: E402
+from coa.policy.prompts import Prompt  # noqa: E402
+from coa.records import protocol  # noqa: E402
+from coa.records.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.records.trajectory import Author, Step, StepKind  # noqa: E402
 from coa.student.settings import Sft1Params  # noqa: E402
 from coa.student.small import StudentSettings, new_student  # noqa: E402
-from coa.trajectory import Author, Step, StepKind  # noqa: E402
 from tests.train_support import SET, pair, trajectory  # noqa: E402
 from train.encode import IGNORED, Encoder  # noqa: E402
 from train.run import main  # noqa: E402

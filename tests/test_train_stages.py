@@ -91,7 +91,12 @@ def test_a_stage_imports_few_modules_of_ours_and_none_of_what_it_does_not_use(
     ours = set(done.stdout.split())
     assert "train.sft" in ours
     assert len(ours) <= 60
-    assert not ours & {"coa.factory", "coa.journal", "coa.rollout", "coa.policy.completions"}
+    assert not ours & {
+        "coa.rollout.factory",
+        "coa.store.journal",
+        "coa.rollout.loop",
+        "coa.policy.completions",
+    }
 
 
 def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(

@@ -23,14 +23,14 @@ pytestmark = [
     ),
 ]
 
-from coa import tables  # noqa: E402
 from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
-from coa.graded import GradedTrajectory  # noqa: E402
-from coa.pairs import PreferencePair  # noqa: E402
+from coa.records.graded import GradedTrajectory  # noqa: E402
+from coa.records.pairs import PreferencePair  # noqa: E402
+from coa.records.tokens import TextLostError  # noqa: E402
+from coa.records.trajectory import Author, Step, StepKind  # noqa: E402
 from coa.search import Passage  # noqa: E402
+from coa.store import tables  # noqa: E402
 from coa.student.settings import TrainParams  # noqa: E402
-from coa.tokens import TextLostError  # noqa: E402
-from coa.trajectory import Author, Step, StepKind  # noqa: E402
 from tests.train_support import PAIRS, SET, STEPS, pair, trajectory  # noqa: E402
 from train.run import main  # noqa: E402
 
@@ -162,7 +162,7 @@ def test_a_stage_says_by_name_whose_text_its_tokenizer_loses(
 
 
 def test_running_out_of_memory_says_what_to_change() -> None:
-    from coa.stages import Stage
+    from coa.settings.stages import Stage
     from train.stage import explaining_memory
 
     with pytest.raises(ConfigError, match="out of memory") as caught, explaining_memory(Stage.SFT2):
@@ -194,7 +194,7 @@ def test_a_tokenizers_own_chat_template_is_used_and_the_thinking_is_opened_once(
             json.loads(Path("params.yaml").read_text())["train"] | {"chat_template": ""},
             TrainParams,
         )
-        from coa.stages import Stage
+        from coa.settings.stages import Stage
         from train.stage import StageRun
 
         prompt = StageRun(Stage.SFT2, params, "").prompt(tokenizer)

@@ -9,7 +9,7 @@ pytest.importorskip("transformers")
 import torch
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from train.callbacks import TrainingBar, use_training_bar
+from train.monitors.callbacks import TrainingBar, use_training_bar
 
 
 class Line(torch.nn.Module):

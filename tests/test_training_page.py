@@ -12,7 +12,7 @@ from evaluation import summary
 from evaluation.result_files import write_result
 from lab.training import read_log, render, result_groups, trained_models
 from tests.evaluate_support import TABLE, result
-from train.alarms import find_alarms
+from train.monitors.alarms import find_alarms
 
 HOSTILE = "<script>alert(1)</script>"
 PICTURE = b"\x89PNG picture"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
 from coa.student.evaluate_settings import EvaluateParams
 from evaluation.evaluate import check
 from evaluation.outcomes import Result, outcome_of, summarise

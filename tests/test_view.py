@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from coa import tables
 from coa.errors import InputError
-from coa.graded import GradedTrajectory
+from coa.records.graded import GradedTrajectory
+from coa.store import tables
 from coa.view.app import create_app
 from coa.view.masks import Masks
 from coa.view.run_files import FileKind, find_files

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from coa import show, tables
-from coa.graded import GradedTrajectory
-from coa.params import Params
-from coa.trajectory import Trajectory
+from coa import show
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Trajectory
+from coa.settings.params import Params
+from coa.store import tables
 from coa.view.app import create_app
 from coa.view.masks import Masks
 from coa.view.related import find_calls_of

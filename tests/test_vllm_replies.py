@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa import protocol
 from coa.errors import ServiceError
 from coa.policy import Completion, Finish, Request, RequestError, Turns
 from coa.policy.chat.families import ChatSettings
@@ -16,6 +15,7 @@ from coa.policy.chat.policy import ChatPolicy
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
+from coa.records import protocol
 from tests.chat_support import ROOT
 from tests.doubles.model_server import serve
 

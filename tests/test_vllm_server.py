@@ -13,13 +13,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
-from coa.drivers import roll_out_all  # noqa: E402
-from coa.graded import grade_trajectory  # noqa: E402
 from coa.policy.chat.policy import ChatPolicy, ChatSettings  # noqa: E402
 from coa.policy.completions import CompletionsPolicy  # noqa: E402
 from coa.policy.server_settings import ServerSettings  # noqa: E402
-from coa.rollout import Limits, RolloutContext  # noqa: E402
-from coa.trajectory import Mode, Sampling, StepKind, StopReason, Trajectory  # noqa: E402
+from coa.records.graded import grade_trajectory  # noqa: E402
+from coa.records.trajectory import Mode, Sampling, StepKind, StopReason, Trajectory  # noqa: E402
+from coa.rollout.drivers import roll_out_all  # noqa: E402
+from coa.rollout.loop import Limits, RolloutContext  # noqa: E402
 from synth.sample import make_tasks  # noqa: E402
 from tests.vllm_replies_support import PARSERS, REPLIES, captured  # noqa: E402
 from tests.vllm_support import (  # noqa: E402

@@ -14,10 +14,10 @@ from omegaconf import OmegaConf
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from coa.question import Question
+from coa.records.question import Question
 from coa.student.held_out import choose_watched
 from coa.student.settings import TrainParams
-from train.callbacks import PREFIX
+from train.monitors.callbacks import PREFIX
 from train.run import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")

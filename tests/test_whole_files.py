@@ -9,13 +9,13 @@ import pytest
 
 from annotate.push import one_push
 from annotate.state import DATABASE, State
-from coa import tables
 from coa.errors import InputError, OutputError, ServiceError
-from coa.model_files import fingerprint_files
 from coa.search import Passage
 from coa.search.corpus import expected_rows
-from coa.sources import read_rows
-from coa.whole_files import PRIVATE, replacing, write_file
+from coa.store import tables
+from coa.store.model_files import fingerprint_files
+from coa.store.sources import read_rows
+from coa.store.whole_files import PRIVATE, replacing, write_file
 
 ROOT = Path(__file__).parent.parent
 PASSAGE = Passage("1", "t", "x")
@@ -94,7 +94,7 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path
     script = """
 import os, signal, sys
 from pathlib import Path
-from coa.whole_files import replacing
+from coa.store.whole_files import replacing
 with replacing(Path("f")) as partial:
     partial.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_params_as_they_were(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("old: {}")
     (tmp_path / "base.yaml").write_text("section: {key: value, another: value}")
     call = "write_profile(Path('base.yaml'), base=Path('base.yaml'))"
-    said = on_a_full_disk(tmp_path, "from coa.params import write_profile", call)
+    said = on_a_full_disk(tmp_path, "from coa.settings.params import write_profile", call)
     assert "cannot write params.yaml" in said
     assert "free some space" in said
     assert (tmp_path / "params.yaml").read_text() == "old: {}"

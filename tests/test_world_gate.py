@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from coa import protocol, tables
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.question import Question
-from coa.simulators.settings import RecordedSettings, SimulatorKind, SimulatorParams
-from coa.stages import Stage
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, Outcome, Sampling
+from coa.rollout.simulators.settings import RecordedSettings, SimulatorKind, SimulatorParams
+from coa.settings.stages import Stage
+from coa.store import tables
 from coa.student.knowledge import NOBODY_CAN_TELL
 from coa.student.verdict import GateReport, Prediction
-from coa.trajectory import Mode, Outcome, Sampling
 from evaluation import gate
 from evaluation.gate import GateParams, choose, compare
 from tests.sample_records import make_graded
@@ -37,9 +38,9 @@ from tests.rl_support import (  # noqa: E402
     save_student,
     write_project,
 )
+from train.monitors.spending import SearchBill, Searches  # noqa: E402
 from train.rollouts import Ask, Rollouts  # noqa: E402
 from train.run import main  # noqa: E402
-from train.spending import SearchBill, Searches  # noqa: E402
 
 SEARCH = "need the author. <begin_search> who wrote </end_search>"
 
@@ -172,7 +173,7 @@ def test_rl1_starts_where_observations_hold_the_answers_and_counts_its_searches(
 def test_calls_are_counted_as_real_or_simulated_and_priced(
     student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
-    from coa.tools.search import SearchTool
+    from coa.search.tool import SearchTool
 
     bill = SearchBill(dollars_a_request=0.5)
     asks = [Ask(question, Mode.COA) for question in QUESTIONS]

@@ -7,7 +7,7 @@ import pytest
 
 from bench.deciding import load
 from bench.worth import SETTINGS, DecidingTeacher, Decision, kept_pairs, separation
-from coa.pairs import Arm
+from coa.records.pairs import Arm
 
 ROOT = Path(__file__).resolve().parents[1]
 

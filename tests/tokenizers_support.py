@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from coa.tokens import PieceEncoder
+from coa.records.tokens import PieceEncoder
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")

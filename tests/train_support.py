@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
 from coa.microworld.pretraining import PretrainingDocument
-from coa.pairs import PreferencePair
-from coa.question import Question
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Outcome, Step, StepKind
 from coa.search import Passage
+from coa.store import tables
 from coa.student.settings import TrainParams
-from coa.trajectory import Author, Outcome, Step, StepKind
 from tests.sample_records import make_graded, make_pair, make_trajectory
 
 PAIRS, SET = "data/assemble/cot_a", "data/assemble/coa"

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from coa import protocol, tables
-from coa.causes import Analysis, Cause
-from coa.drops import Dropped, DropReason
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.trajectory import Author, Mode, Outcome, Step, StepKind, Trajectory
-from coa.worth import ArmSample, estimate_worth
+from coa.records import protocol
+from coa.records.causes import Analysis, Cause
+from coa.records.drops import Dropped, DropReason
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Mode, Outcome, Step, StepKind, Trajectory
+from coa.records.worth import ArmSample, estimate_worth
+from coa.store import tables
 from tests.sample_records import make_analysis, make_graded, make_pair
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eabc\u202c</div><img src=x onerror=a(1)> {{7*7}}"

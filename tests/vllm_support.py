@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coa import protocol
 from coa.policy.chat.families import ChatSettings
-from coa.prompts import Prompt
-from coa.question import Question
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.question import Question
 from coa.search import Passage
 from coa.search.embedded import EmbeddedSearch
-from coa.tools.search import ObservationSettings, SearchTool
+from coa.search.tool import ObservationSettings, SearchTool
 from scripts.vllm_cpu import FOLDER
 
 ROOT = Path(__file__).parent.parent

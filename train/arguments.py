@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from coa.errors import ConfigError, MissingExtraError
-from coa.stages import Stage
+from coa.settings.stages import Stage
 
 
 def arguments_kind(stage: Stage) -> type[Any] | None:

@@ -15,22 +15,22 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from coa import tables
-from coa.chat_templates import own_template
 from coa.errors import ConfigError, MissingExtraError
-from coa.files import DATA, QUESTIONS, STUDENT_ASSEMBLED, TRAINED
-from coa.params import PARAMS_FILE, Params
 from coa.plan import Plan
+from coa.policy.chat_templates import own_template
 from coa.policy.local.model import load_tokenizer
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.stages import Stage
+from coa.policy.prompts import Prompt
+from coa.records.question import Question
+from coa.settings.params import PARAMS_FILE, Params
+from coa.settings.stages import Stage
+from coa.store import tables
+from coa.store.files import DATA, QUESTIONS, STUDENT_ASSEMBLED, TRAINED
+from coa.store.whole_files import write_file
 from coa.student.asking import Asking
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.held_out import choose_held_out, choose_watched
 from coa.student.sets import SETTINGS, how_to_make
 from coa.student.settings import TrainParams
-from coa.whole_files import write_file
 from train.arguments import arguments_kind, check_types
 from train.base import check_files, check_window, read_window
 from train.rewards import check_stages

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_type_hints
 
 import pyarrow as pa
 
-from coa.graded import GradedTrajectory
-from coa.prompts import Prompt
-from coa.tokens import PieceEncoder, TextLostError, Tokenised, tokenise
-from coa.trajectory import Step, StepKind
+from coa.policy.prompts import Prompt
+from coa.records.graded import GradedTrajectory
+from coa.records.tokens import PieceEncoder, TextLostError, Tokenised, tokenise
+from coa.records.trajectory import Step, StepKind
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from coa.pairs import PreferencePair
+    from coa.records.pairs import PreferencePair
 
 IGNORED = -100
 """The label of a token that is not trained (PyTorch's cross entropy)."""

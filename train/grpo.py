@@ -10,8 +10,8 @@ from itertools import chain
 from math import gcd
 from typing import Any
 
+from coa.records.trajectory import FAILED_STOPS
 from coa.student.settings import Baseline
-from coa.trajectory import FAILED_STOPS
 from train.rewards import WeightsAt
 
 

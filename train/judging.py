@@ -13,21 +13,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.journal import Journal
-from coa.journaled import JournaledPolicy
 from coa.judging.judge import Judge, JudgeParams, no_judge, open_judging_policy
-from coa.ledger import Ledger
-from coa.params import Params
 from coa.policy import Policy, Request, RequestError
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.server_settings import ServerSettings
-from coa.prices import CostParams
-from coa.runtime import JOURNALS
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import FAILED_STOPS
+from coa.rollout.runtime import JOURNALS
+from coa.settings.params import Params
+from coa.spending.journaled import JournaledPolicy
+from coa.spending.ledger import Ledger
+from coa.spending.prices import CostParams
+from coa.store.journal import Journal
 from coa.student.settings import RubricSettings
-from coa.trajectory import FAILED_STOPS
 
 
 def rubric_reward(

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from coa import tables
 from coa.microworld.pretraining import PretrainingDocument
-from coa.prompts import Prompt
+from coa.policy.prompts import Prompt
 from coa.search import Passage
+from coa.store import tables
 from coa.student.checkpoint import Student
 from coa.student.small import new_student, start_unseen_tokens
 from train.base import check_window, fetch_base, read_window

@@ -10,15 +10,11 @@ for questions about the real world, too. `measure` says what else is logged of e
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from coa import protocol
 from coa.errors import ConfigError, unknown_name
-from coa.graded import GradedTrajectory
-from coa.grading import Verdict, grade_prediction
-from coa.own_parts import load_part, names_own_part
-from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
-from coa.student.settings import RlParams, RubricSettings
-from coa.tools.search import SearchTool
-from coa.trajectory import (
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Verdict, grade_prediction
+from coa.records.trajectory import (
     BUDGET_STOPS,
     FAILED_STOPS,
     Mode,
@@ -26,7 +22,11 @@ from coa.trajectory import (
     StopReason,
     count_actions,
 )
-from train.alarms import MANY_ACTIONS
+from coa.search.tool import SearchTool
+from coa.settings.own_parts import load_part, names_own_part
+from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
+from coa.student.settings import RlParams, RubricSettings
+from train.monitors.alarms import MANY_ACTIONS
 
 if TYPE_CHECKING:
     from coa.judging.judge import Judge
@@ -111,7 +111,7 @@ def retrieved(row: GradedTrajectory) -> float:
     With `well_formed` it is the first stage of R1-Searcher, which teaches to search before it
     teaches to answer: `{retrieved: 0.5, well_formed: 0.1}`.
     """
-    from coa.tools.simulated import observation_body
+    from coa.rollout.simulated import observation_body
 
     for step in row.trajectory.steps:
         if step.kind is StepKind.OBSERVATION:

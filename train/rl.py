@@ -37,12 +37,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError
-from coa.question import Question
 from coa.ranking import seeded_rank
-from coa.rollout import Limits
-from coa.simulators.factory import open_simulator
-from coa.simulators.settings import SimulatorParams
-from coa.stages import Stage
+from coa.records.question import Question
+from coa.records.trajectory import Mode
+from coa.rollout.loop import Limits
+from coa.rollout.simulators.factory import open_simulator
+from coa.rollout.simulators.settings import SimulatorParams
+from coa.search.tool import SearchTool
+from coa.settings.stages import Stage
 from coa.student.asking import Asking
 from coa.student.checkpoint import Student
 from coa.student.held_tools import HeldTools
@@ -53,15 +55,14 @@ from coa.student.settings import RlParams
 from coa.student.verdict import FILE as GATE
 from coa.student.verdict import require_gain
 from coa.tools import Toolbox
-from coa.tools.search import SearchTool
-from coa.trajectory import Mode
-from train import spending, vllm_policy
+from train import vllm_policy
 from train.arguments import uses_fsdp
 from train.encode import RowTally
 from train.grpo import trainer_class
+from train.monitors import spending
+from train.monitors.spending import SearchBill, price_of_request
 from train.rewards import JUDGE, RUBRIC, all_weights, check_stages, reward_functions, weights_at
 from train.rollouts import Ask, Rollouts, key_of
-from train.spending import SearchBill, price_of_request
 from train.stage import StageRun, fit
 
 if TYPE_CHECKING:

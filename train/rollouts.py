@@ -13,26 +13,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from coa import rollout
-from coa.asking import make_task
-from coa.drivers import Environment, roll_out_states, tool_environment
-from coa.graded import GradedTrajectory, grade_trajectory
 from coa.policy import AnyPolicy, Finish
 from coa.policy.local.model import LocalPolicy
 from coa.policy.react import in_react
-from coa.question import Question
-from coa.rollout import Limits, RolloutContext, State, Task
-from coa.simulators.factory import MakeSimulator
-from coa.stages import Stage
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import FAILED_STOPS, Author, Mode, Sampling, count_actions
+from coa.rollout import loop as rollout
+from coa.rollout.drivers import Environment, roll_out_states, tool_environment
+from coa.rollout.loop import Limits, RolloutContext, State, Task
+from coa.rollout.simulated import SimulatedTools
+from coa.rollout.simulators.factory import MakeSimulator
+from coa.rollout.tasks import make_task
+from coa.rollout.toolbox import own_tools
+from coa.search.tool import SearchTool
+from coa.settings.stages import Stage
 from coa.student.asking import Asking
 from coa.tools import Toolbox, library_fingerprint
-from coa.tools.factory import own_tools
-from coa.tools.search import SearchTool
 from coa.tools.settings import ToolsParams
-from coa.tools.simulated import SimulatedTools
-from coa.trajectory import FAILED_STOPS, Author, Mode, Sampling, count_actions
 from train import vllm_policy
-from train.spending import SearchBill
+from train.monitors.spending import SearchBill
 from train.stage import StageRun
 
 _SEED_STRIDE = 1_000_003

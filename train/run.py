@@ -15,8 +15,8 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from coa.errors import ConfigError, MissingExtraError
-from coa.params import Params
-from coa.stages import TRAINING_MODULES, Stage
+from coa.settings.params import Params
+from coa.settings.stages import TRAINING_MODULES, Stage
 from coa.student.settings import TrainParams
 
 

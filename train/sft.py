@@ -9,8 +9,8 @@ sequence.
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from coa.graded import GradedTrajectory
-from coa.stages import Stage
+from coa.records.graded import GradedTrajectory
+from coa.settings.stages import Stage
 from coa.student.checkpoint import Student
 from coa.student.sets import read_split
 from coa.student.settings import Arguments

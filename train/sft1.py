@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from transformers import TrainingArguments
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.graded import GradedTrajectory
-from coa.pairs import PairKind, PreferencePair
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PairKind, PreferencePair
+from coa.records.trajectory import Step, StepKind
 from coa.student.sets import read_split
 from coa.student.settings import Sft1Params
-from coa.trajectory import Step, StepKind
 from train.encode import DecisionExample, Encoder, PairExample, to_dataset
 from train.pair_trainer import PairTrainer, collate
 from train.stage import StageRun, fit

@@ -1,8 +1,8 @@
 """Run one stage: its folders, its student and prompt, its trainer's settings, and its training.
 
 A stage loads its student with `StageRun.load`, tells its rows to `StageRun.report`
-(train/report.py), makes its trainer from `StageRun.arguments`, and hands it to `fit`, which goes on
-from the last checkpoint, trains, and saves what came of it.
+(train/monitors/report.py), makes its trainer from `StageRun.arguments`, and hands it to `fit`,
+which goes on from the last checkpoint, trains, and saves what came of it.
 """
 
 import sys
@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from coa.chat_templates import load_prompt
 from coa.errors import ConfigError, MissingExtraError
-from coa.params import Params
-from coa.prompts import Prompt
-from coa.stages import Stage
+from coa.policy.chat_templates import load_prompt
+from coa.policy.prompts import Prompt
+from coa.settings.params import Params
+from coa.settings.stages import Stage
 from coa.student.checkpoint import OUT, Student, Workspace, explaining_writes, load_student
 from coa.student.settings import Arguments, TrainParams
 from train.arguments import fsdp_checkpoints, make_arguments, shards_weights
 from train.base import check_window, window_of
-from train.report import StageReport
+from train.monitors.report import StageReport
 
 _ALWAYS: Arguments = {
     "report_to": "none",
@@ -48,7 +48,7 @@ class StageRun:
         self.workspace = Workspace(_name_of(stage, params))
         self.report = StageReport(stage, params, self.workspace, resolved)
         self.callbacks: list[Any] = []
-        """What is called back while it trains (train/callbacks.py)."""
+        """What is called back while it trains (train/monitors/callbacks.py)."""
         self.trainer: Any = None
         """What trains, from where `fit` starts it."""
 
@@ -135,7 +135,7 @@ class StageRun:
             InputError: the questions or the search index are missing.
             ConfigError: no question is of the split validation.
         """
-        from train.callbacks import Monitor, RolloutWatch
+        from train.monitors.callbacks import Monitor, RolloutWatch
 
         monitors = self.params.monitors
         is_wanted = monitors.every > 0 and not self.params.dry_run
@@ -150,7 +150,7 @@ class StageRun:
             yield
             return
         # The rollouts need the search and the tools, which a stage without them need not load.
-        from train.watching import open_watch
+        from train.monitors.watch import open_watch
 
         prompt = self.prompt(student.tokenizer, react_prompt)
         name = self.workspace.name
@@ -236,7 +236,7 @@ def fit(
         ConfigError: the memory does not suffice; says what to change.
         OutputError: a file cannot be written.
     """
-    from train.callbacks import use_training_bar
+    from train.monitors.callbacks import use_training_bar
 
     run.trainer = trainer
     use_training_bar(trainer)

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from coa.errors import ConfigError, ServiceError
 from coa.policy import AnyPolicy, Completion, Finish, Request, cut_at_stop
-from coa.tokens import PieceEncoder
-from coa.trajectory import Author
+from coa.records.tokens import PieceEncoder
+from coa.records.trajectory import Author
 
 NOT_HONOURED: dict[str, Any] = {
     "vllm_importance_sampling_correction": False,

@@ -30,7 +30,7 @@ from annotate.embedded.query import All, Node, Not, Phrase, full_text, phrases
 from annotate.embedded.query import words as words_of
 
 _OUR_HTML = '<div class="coa">'
-"""The beginning of a field that coa/markup.py wrote; in other fields `<` is text."""
+"""The beginning of a field that coa/pages/markup.py wrote; in other fields `<` is text."""
 _TAG = re.compile(r"<[^>]*>")
 
 TEXTS = table(

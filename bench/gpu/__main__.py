@@ -24,7 +24,7 @@ from bench.gpu.rows import Row, read_rows, write_row
 from bench.gpu.sizes import REAL, REHEARSAL
 from bench.gpu.workplace import Workplace
 from coa.errors import ConfigError, unknown_name
-from coa.whole_files import write_file
+from coa.store.whole_files import write_file
 
 
 @dataclass(frozen=True, slots=True)

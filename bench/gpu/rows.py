@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from coa.whole_files import write_file
+from coa.store.whole_files import write_file
 
 Figure = float | str
 

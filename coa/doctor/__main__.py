@@ -23,9 +23,9 @@ from coa.doctor.set_rows import student_prompt
 from coa.doctor.settings import DoctorParams
 from coa.doctor.tags import folded_tags, own_tags, tools_in, unsearchable_tags
 from coa.errors import ConfigError, InputError
-from coa.params import Params
 from coa.policy.local.model import load_tokenizer
-from coa.whole_files import write_file
+from coa.settings.params import Params
+from coa.store.whole_files import write_file
 
 
 def examine_all(sections: Params) -> Summary:

@@ -7,7 +7,7 @@ tokenizers have them, is decoded together with its neighbours; all of them then 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coa.tokens import PieceEncoder
+from coa.records.tokens import PieceEncoder
 
 _REPLACEMENT = "\ufffd"
 """What a decoder writes for bytes that are not a whole character."""

@@ -16,8 +16,8 @@ from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
 from coa.doctor.messages import ASSISTANT, USER, Part, parts_of, plain_messages
 from coa.doctor.tags import read_turn
 from coa.doctor.turns import TurnMarks
-from coa.tokens import PieceEncoder
-from coa.trajectory import Author
+from coa.records.tokens import PieceEncoder
+from coa.records.trajectory import Author
 
 _GENERATION = re.compile(r"\{%-?\s*generation\b")
 _LONG_CHARS = 16

@@ -15,8 +15,8 @@ from coa.doctor.findings import (
     MaskedRow,
     ShownPiece,
 )
-from coa.tokens import PieceEncoder, Tokenizer
-from coa.trajectory import Author
+from coa.records.tokens import PieceEncoder, Tokenizer
+from coa.records.trajectory import Author
 
 UNJUDGED = "unjudged"
 """The name of text whose author is unknown or does not matter."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from coa.trajectory import Author, Step, StepKind
+from coa.records.trajectory import Author, Step, StepKind
 
 
 class Fault(StrEnum):

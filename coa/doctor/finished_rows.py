@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
 from coa.doctor.tags import read_turn
 from coa.doctor.turns import OWN_OPENING, Turn, TurnMarks, policy_turns
-from coa.tokens import PieceEncoder, Tokenizer
-from coa.trajectory import Author
+from coa.records.tokens import PieceEncoder, Tokenizer
+from coa.records.trajectory import Author
 
 MASK_COLUMNS = ("labels", "loss_mask", "assistant_masks", "completion_mask")
 """The columns that say what is trained, in the order in which they are looked for."""

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from coa import protocol
 from coa.doctor.findings import Fault
-from coa.trajectory import Author
+from coa.records import protocol
+from coa.records.trajectory import Author
 
 ASSISTANT = "assistant"
 USER = "user"

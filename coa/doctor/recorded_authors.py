@@ -2,8 +2,8 @@
 
 A mask covers exactly the steps whose author is the policy. Whether those are the policy's
 characters is checked in a second way, which does not look at the authors: the text is parsed by
-its form (`coa.protocol.parse`). There an observation after a call is the environment's, a forcing
-marker is the scaffold's, and the rest is the policy's.
+its form (`coa.records.protocol.parse`). There an observation after a call is the environment's, a
+forcing marker is the scaffold's, and the rest is the policy's.
 
 A native call of a chat policy was transcribed into our tags. It is trained whole: its meaning is
 the policy's, and a model that is to write the tags must learn them. So it must say what the
@@ -12,13 +12,13 @@ policy's own arguments say.
 
 from collections.abc import Sequence
 
-from coa import protocol
 from coa.foreign.tool_call_json import argument_text
 from coa.foreign.unreadable import UnreadableError
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
 from coa.policy.chat.replies import argument_of, object_text
-from coa.trajectory import Author, Step, StepKind
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.trajectory import Author, Step, StepKind
 
 
 def mask_fault(row: GradedTrajectory | PreferencePair) -> str:

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from coa.doctor.examine import MIXED
 from coa.doctor.findings import AuthorCount, Examination, Fault, Finding, ShownPiece
+from coa.records.trajectory import Author
 from coa.terminal import printable
-from coa.trajectory import Author
 
 _STYLES = {
     str(Author.POLICY): "green",

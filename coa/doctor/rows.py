@@ -12,22 +12,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from coa import tables
 from coa.doctor.chat_rows import ChatReader
 from coa.doctor.findings import Fault, Finding, MaskedRow
 from coa.doctor.finished_rows import FinishedReader
 from coa.doctor.set_rows import SetReader
 from coa.doctor.turns import turn_marks
 from coa.errors import InputError, MissingExtraError, unknown_name
-from coa.files import ASSEMBLED
 from coa.foreign.files import find_files, read_foreign_file
 from coa.foreign.record import Format
 from coa.foreign.rows import read_foreign_row
 from coa.foreign.unreadable import UnreadableError
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.prompts import Prompt
-from coa.tokens import PieceEncoder
+from coa.policy.prompts import Prompt
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.tokens import PieceEncoder
+from coa.store import tables
+from coa.store.files import ASSEMBLED
 
 _MAX_ROW_BYTES = 100_000_000
 _ID_COLUMNS = ("id", "row_id", "trajectory_id", "idx", "uid")

@@ -3,18 +3,18 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from coa import protocol
-from coa.chat_templates import load_prompt
 from coa.doctor.findings import Fault, Finding, MaskedRow, author_spans
 from coa.doctor.recorded_authors import mask_fault
 from coa.doctor.tags import forged_observations
 from coa.foreign.record import ForeignRow, Format
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.params import Params
-from coa.prompts import Prompt
-from coa.tokens import PieceEncoder, TextLostError, Tokenizer, tokenise
-from coa.trajectory import Step, StepKind
+from coa.policy.chat_templates import load_prompt
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.tokens import PieceEncoder, TextLostError, Tokenizer, tokenise
+from coa.records.trajectory import Step, StepKind
+from coa.settings.params import Params
 
 
 def student_prompt(sections: Params, tokenizer: Any) -> Prompt | None:

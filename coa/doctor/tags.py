@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from coa import protocol
 from coa.doctor.findings import AuthorSpan, Fault, Finding, author_spans
 from coa.foreign.autocoa import has_own_tags
 from coa.foreign.tag_families import TAG_FAMILIES
-from coa.tokens import SEARCH, PieceEncoder, tools_with_tags
-from coa.trajectory import Author, Step, StepKind
+from coa.records import protocol
+from coa.records.tokens import SEARCH, PieceEncoder, tools_with_tags
+from coa.records.trajectory import Author, Step, StepKind
 
 _FOREIGN_OPENINGS = sorted({re.escape(family.observation.open) for family in TAG_FAMILIES})
 _FOREIGN_OBSERVATION = re.compile(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from coa import protocol
+from coa.records import protocol
 
 _ASKED, _ANSWERED, _ASKED_AGAIN = "asked by user", "said by assistant", "asked once more"
 OWN_OPENING = f"{protocol.THINK_OPEN}\n"

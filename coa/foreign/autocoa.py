@@ -1,11 +1,11 @@
-"""Read texts in the tags of AutoCoA, which are this project's own (coa/protocol.py)."""
+"""Read texts in the tags of AutoCoA, which are this project's own (coa/records/protocol.py)."""
 
 from dataclasses import replace
 
-from coa import protocol
 from coa.foreign.step_makers import observation_step
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Author, Step, StepKind
+from coa.records import protocol
+from coa.records.trajectory import Author, Step, StepKind
 
 
 def has_own_tags(text: str) -> bool:

@@ -41,7 +41,7 @@ from coa.foreign.step_makers import observation_step, thought_steps
 from coa.foreign.tag_families import ANSWER_TAGS
 from coa.foreign.tagged_text import find_tags
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Author, Mode, Outcome, Step, StepKind
+from coa.records.trajectory import Author, Mode, Outcome, Step, StepKind
 
 UNKNOWN_TOOLS = "unknown: the file does not say what its tools searched"
 _TOOL_COLUMNS = ("tools", "tool_defs")

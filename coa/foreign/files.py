@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from coa.errors import InputError
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.tables import open_parquet, parquet_batches
+from coa.store.tables import open_parquet, parquet_batches
 
 KEY_COLUMN = "idx"
 """The column for a row's key: FireAct's runs are an object of rows by the question's index."""

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from coa import protocol
 from coa.foreign.tag_families import ANSWER_TAGS, TAG_FAMILIES
-from coa.grading import boxed_answer
-from coa.trajectory import Step, StepKind
+from coa.records import protocol
+from coa.records.grading import boxed_answer
+from coa.records.trajectory import Step, StepKind
 
 THOUGHT_LABEL, OBSERVATION_LABEL = "Thought:", "Observation:"
 REACT_CALL = re.compile(

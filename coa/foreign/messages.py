@@ -19,7 +19,7 @@ from typing import Any
 from coa.foreign.tag_families import TOOL_CALL_TEXT
 from coa.foreign.tool_call_json import argument_text, arguments_json, read_tool_call
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.protocol import THINK_CLOSE, THINK_OPEN
+from coa.records.protocol import THINK_CLOSE, THINK_OPEN
 
 
 class Role(StrEnum):

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Mode, Sampling, Step
+from coa.records.trajectory import Mode, Sampling, Step
 
 
 class Format(StrEnum):

@@ -20,7 +20,7 @@ from coa.foreign.record import (
 from coa.foreign.tag_families import R1_SEARCHER
 from coa.foreign.tagged_text import read_tagged_text
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Mode, Step, StepKind
+from coa.records.trajectory import Mode, Step, StepKind
 
 _GOOGLE = "google (SerpAPI): answer box or first snippet; date unknown"
 _BING = "unknown: AutoAct's Bing search, Wikipedia pages and their sentences"

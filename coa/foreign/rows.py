@@ -16,7 +16,7 @@ from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import find_tags, read_tagged_text, tell_family
 from coa.foreign.text_rows import find_text, read_text_row
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Step
+from coa.records.trajectory import Step
 
 Row = Mapping[str, Any]
 """A row: its values by column."""

@@ -1,7 +1,7 @@
 """Make the steps of foreign texts, with their authors."""
 
 from coa.foreign.frames import bare_observation
-from coa.trajectory import Author, Outcome, Step, StepKind
+from coa.records.trajectory import Author, Outcome, Step, StepKind
 
 _NOTHING = frozenset({"", "None"})
 """What a tool shows that found nothing."""

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coa import protocol
 from coa.foreign.record import Format
+from coa.records import protocol
 
 
 class Tags(NamedTuple):

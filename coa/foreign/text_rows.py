@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from coa import protocol
 from coa.foreign.autocoa import has_own_tags
 from coa.foreign.chats import find_single_turn
 from coa.foreign.record import (
@@ -19,7 +18,8 @@ from coa.foreign.record import (
 )
 from coa.foreign.tagged_text import find_tags
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.trajectory import Mode, Step, StepKind
+from coa.records import protocol
+from coa.records.trajectory import Mode, Step, StepKind
 
 TEXT_COLUMNS = (
     "response",

@@ -16,16 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from coa.errors import ConfigError, ServiceError
-from coa.factory import PolicyKind, TeacherParams, open_policy, template_of
-from coa.graded import GradedTrajectory
-from coa.journal import request_key
-from coa.journaled import JournaledPolicy
 from coa.judging.prompt import JudgePrompt
 from coa.judging.scripted import join_answers, scripted_judge
-from coa.judging.verdicts import RIGHT, Judgement, JudgeVerdict, read_verdict
-from coa.ledger import Ledger
 from coa.microworld.factory import MicroworldParams
-from coa.params import Params
 from coa.policy import (
     BatchPolicy,
     Completion,
@@ -37,10 +30,17 @@ from coa.policy import (
     most_context_tokens,
 )
 from coa.policy.completions import CompletionsPolicy
-from coa.runtime import keep_calls, open_account, share_rates
-from coa.shard_files import JUDGED
-from coa.shards import ShardRun
-from coa.trajectory import FAILED_STOPS
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import FAILED_STOPS
+from coa.records.verdicts import RIGHT, Judgement, JudgeVerdict, read_verdict
+from coa.rollout.factory import PolicyKind, TeacherParams, open_policy, template_of
+from coa.rollout.runtime import keep_calls, open_account, share_rates
+from coa.settings.params import Params
+from coa.shards.files import JUDGED
+from coa.shards.stage import ShardRun
+from coa.spending.journaled import JournaledPolicy
+from coa.spending.ledger import Ledger
+from coa.store.journal import request_key
 
 _SHOWN_CHARS = 300
 """The characters of a reply that cannot be read, or of an error, that a row keeps."""

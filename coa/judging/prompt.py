@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa import protocol
 from coa.errors import ConfigError
+from coa.records import protocol
 
 
 def as_quoted(text: str, control_tokens: Sequence[str] = ()) -> str:

@@ -30,7 +30,7 @@ from coa.microworld.relations import (
 )
 from coa.microworld.world import Fact, Group, World, similar_name
 from coa.policy.teacher.sentences import PhraseKind, boxed, calculate, results, search
-from coa.protocol import THINK_OPEN
+from coa.records.protocol import THINK_OPEN
 
 _RARE_WEIGHT = 0.25
 """How often a rare entity is mentioned, where another one is mentioned once."""

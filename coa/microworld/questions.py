@@ -14,7 +14,7 @@ from coa.microworld.paths import Path, known_paths, split_paths
 from coa.microworld.plans import Plan, PlanKind, make_plan, question_text
 from coa.microworld.relations import RELATIONS
 from coa.microworld.world import SPLITS, Group, World
-from coa.question import Question
+from coa.records.question import Question
 
 SOURCE = "microworld"
 _IN_ANY_ORDER = frozenset({PlanKind.OLDER, PlanKind.NEWER, PlanKind.SAME})

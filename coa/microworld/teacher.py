@@ -15,7 +15,7 @@ from coa.microworld.relations import BY_NAME, RELATIONS_OF, find_sentence, read_
 from coa.microworld.world import World
 from coa.policy.teacher.script import Script, Shown
 from coa.policy.teacher.settings import TeacherEvent, TeacherSettings
-from coa.protocol import neutralise
+from coa.records.protocol import neutralise
 
 _NAME_WORDS = frozenset(chain.from_iterable(pool.first + pool.second for pool in POOLS.values()))
 _PLAIN_VALUES = frozenset(chain.from_iterable(VALUES.values()))

@@ -14,8 +14,8 @@ from typing import Annotated, Protocol, runtime_checkable
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from coa.policy.usage import Count, Usage, charged_usage
-from coa.trajectory import Author, Sampling
+from coa.records.trajectory import Author, Sampling
+from coa.records.usage import Count, Usage, charged_usage
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 """An id of a vocabulary, as tables and models hold it."""
@@ -118,18 +118,6 @@ class Completion:
         return charged_usage(self.usage, self.num_context_tokens, self.num_tokens)
 
 
-@dataclass(slots=True)
-class Traffic:
-    """The counts of a policy's requests; the progress bar shows the attribute `traffic`."""
-
-    waiting: int = 0
-    """Requests sent and not yet answered."""
-    retried: int = 0
-    """Repeats of requests that failed for a moment."""
-    refused: int = 0
-    """Requests that could not be answered: each is a rollout that ends as `policy_error`."""
-
-
 class RequestError(Exception):
     """The policy refuses this one request, say because its context is too long.
 
@@ -157,7 +145,7 @@ class Encoder(Protocol):
         """Encode a piece of text by one author as token ids; None for policies without ids.
 
         Only in a prompt do the names of special tokens mean those tokens: an observation cannot end
-        a turn (`coa.tokens.PieceEncoder.encode`).
+        a turn (`coa.records.tokens.PieceEncoder.encode`).
         """
 
     def count_tokens(self, text: str) -> int:
@@ -168,7 +156,7 @@ def control_tokens(encoder: object) -> tuple[str, ...]:
     """Read the names of control tokens, which text from outside must not contain.
 
     Policies whose tokenizer is known have an attribute of this name; others give no names. The
-    well-known names are kept out anyway (`coa/control_tokens.py`).
+    well-known names are kept out anyway (`coa/records/control_tokens.py`).
     """
     return tuple(getattr(encoder, "control_tokens", ()))
 

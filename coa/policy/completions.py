@@ -14,9 +14,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from coa import protocol
 from coa.errors import ConfigError, ServiceError
-from coa.http_client import (
+from coa.network.http_client import (
     NO_CONNECTION,
     Connect,
     Connections,
@@ -28,9 +27,9 @@ from coa.http_client import (
     Rejection,
     Reply,
 )
-from coa.model_files import fingerprint_model
-from coa.pacing import Limits
-from coa.policy import Completion, Finish, Request, RequestError, TokenId, Traffic, cut_at_stop
+from coa.network.pace import Limits
+from coa.network.servers import Servers
+from coa.policy import Completion, Finish, Request, RequestError, TokenId, cut_at_stop
 from coa.policy.probe import STORY, look_at_story, story_question
 from coa.policy.refusals import (
     CHAT_STATUSES,
@@ -44,11 +43,13 @@ from coa.policy.refusals import (
     refusal,
 )
 from coa.policy.server_settings import ServerSettings, read_key, require_key, require_usable
-from coa.policy.usage import Usage, read_count, read_usage
-from coa.servers import Servers
-from coa.tokens import PieceEncoder
-from coa.trajectory import Author
-from coa.under_way import call_under_way
+from coa.progress import Traffic
+from coa.records import protocol
+from coa.records.tokens import PieceEncoder
+from coa.records.trajectory import Author
+from coa.records.usage import Usage, read_count, read_usage
+from coa.store.model_files import fingerprint_model
+from coa.store.under_way import call_under_way
 
 _MAX_STOP_STRINGS = 4
 """The limit of OpenAI's interface; several servers refuse more."""

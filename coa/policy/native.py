@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from coa import protocol
 from coa.errors import ConfigError
-from coa.http_client import Reply
+from coa.network.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError
 from coa.policy.chat.families import FAMILIES, ChatSettings
 from coa.policy.chat.messages import Message, is_forced, to_messages, tool_schemas
@@ -44,8 +43,9 @@ from coa.policy.chat.replies import (
 )
 from coa.policy.completions import CompletionsPolicy, decode_body, finished_text, only_choice
 from coa.policy.server_settings import ServerSettings
-from coa.policy.usage import read_usage
-from coa.tokens import PieceEncoder
+from coa.records import protocol
+from coa.records.tokens import PieceEncoder
+from coa.records.usage import read_usage
 
 _MAX_SHOWN_OF_CALL = 200
 
@@ -358,8 +358,9 @@ def token_sequence(messages: Sequence[str]) -> TokenSequence:
     """Join the turns of a trajectory: the exact ids that its policy read and sampled.
 
     Args:
-        messages: Its policy's own messages (`coa.rollout.State.messages`, or those of a replay from
-            the journal, `coa.calls.Replay.messages`).
+        messages: Its policy's own messages (`coa.rollout.loop.State.messages`, or those of a replay
+        from
+            the journal, `coa.rollout.calls.Replay.messages`).
     """
     ids: list[int] = []
     mask: list[bool] = []

@@ -2,18 +2,18 @@
 
 A chat server is asked one question with a tool, where the run offers one, and one without; a server
 of raw completions is asked to go on with a text. Any model answers them: what is looked at is what
-the server makes of it. `coa/probing.py` asks and keeps the replies in the journal.
+the server makes of it. `coa/rollout/probe.py` asks and keeps the replies in the journal.
 """
 
 import re
 from collections.abc import Sequence
 
-from coa import protocol
 from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, Turns
 from coa.policy.chat.families import ADVICE, SAID, Waiver
 from coa.policy.react import THINKING_OPENED
-from coa.trajectory import StepKind
+from coa.records import protocol
+from coa.records.trajectory import StepKind
 
 STORY = "Once upon a time there was"
 """A text that goes on in many ways."""

@@ -32,8 +32,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from coa import protocol
-from coa.grading import boxed_answer
 from coa.policy import (
     AnyPolicy,
     BatchPolicy,
@@ -46,7 +44,9 @@ from coa.policy import (
     cut_at_stop,
     most_context_tokens,
 )
-from coa.trajectory import Author, Outcome, Step, StepKind
+from coa.records import protocol
+from coa.records.grading import boxed_answer
+from coa.records.trajectory import Author, Outcome, Step, StepKind
 
 THOUGHT = "Thought:"
 """The beginning of a line, as are the three that follow."""
@@ -259,7 +259,7 @@ class _ReactIds:
         return self._ids(self._line(text), is_prompt=is_prompt, author=author)
 
     def _line(self, text: str) -> str:
-        """Turn a prompt, or a piece of an observation (`coa.protocol.pieces`), into its lines."""
+        """Turn a prompt, or a piece of an observation (`protocol.pieces`), into its lines."""
         for opening, closing in self._edges:
             if text == opening:
                 return OBSERVATION

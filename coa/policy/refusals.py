@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from coa.errors import ServiceError
-from coa.http_client import Fault, GaveUp, HttpClient, Reply
+from coa.network.http_client import Fault, GaveUp, HttpClient, Reply
 from coa.policy import RequestError
 
 MISSING_PAGE = frozenset({404, 405})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.policy.probe import scripted_answer
-from coa.trajectory import Author
+from coa.records.trajectory import Author
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
 _QUESTION = "Question: "

@@ -1,4 +1,4 @@
-"""Serve a policy as an OpenAI-compatible server: `python -m coa.policy.rehearse` is its command.
+"""Serve a policy as an OpenAI-compatible server: `python -m coa.rehearse` is its command.
 
     async with serve(ScriptedPolicy(["..."])) as base_url: ...
 
@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from coa import protocol
 from coa.errors import InputError, ServiceError
 from coa.policy import Completion, Finish, Policy, Request, RequestError
 from coa.policy.chat.messages import ARGUMENT
 from coa.policy.chat.replies import argument_of, object_text
 from coa.policy.react import THINKING_OPENED
-from coa.trajectory import StepKind
+from coa.records import protocol
+from coa.records.trajectory import StepKind
 
 MAX_BODY_BYTES = 64 * 1024**2
 _DEFAULT_MAX_TOKENS = 16

@@ -22,10 +22,10 @@ import tantivy
 from tantivy import Document, Index, Query
 
 from coa.errors import InputError
-from coa.output_folder import OwnFolder, replace_folder, unfinished_folder
 from coa.progress import Progress
 from coa.search import Passage
 from coa.search.analysis import FORMAT_VERSION, IndexSettings, analyser, fingerprint
+from coa.store.output_folder import OwnFolder, replace_folder, unfinished_folder
 
 HEAP_BYTES = 4_000_000_000
 """A limit, not an allocation (about 700 bytes a passage are used): what fits into it becomes a

@@ -17,11 +17,11 @@ import numpy as np
 from coa.errors import ConfigError, InputError, ServiceError, check_no_folder
 from coa.search import Passage
 from coa.search.wire import split_contents
-from coa.sources import COMPRESSIONS, SourceRow, ending_of, read_rows
-from coa.tables import open_parquet
+from coa.store.sources import COMPRESSIONS, SourceRow, ending_of, read_rows
+from coa.store.tables import open_parquet
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
-"""Of the files that `coa.sources` reads."""
+"""Of the files that `coa.store.sources` reads."""
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
 _FIX_PATH = "check the path in params.yaml: index.corpus"
 _HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<pattern>.+))?")

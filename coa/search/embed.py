@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from coa.params import Params
 from coa.progress import Progress
 from coa.search.dense.embedders import Embedder, Vectors, open_embedder
 from coa.search.dense.engine import DIGEST, GRAPH, IndexedPassages, build_graph, origin_of
@@ -20,7 +19,8 @@ from coa.search.dense.settings import DenseSettings
 from coa.search.dense.vectors import VectorFolder, writing_alone
 from coa.search.embedded import EmbeddedSearch
 from coa.search.settings import SearchParams
-from coa.whole_files import write_file
+from coa.settings.params import Params
+from coa.store.whole_files import write_file
 
 
 def embed_passages(index: Path, settings: DenseSettings, embedder: Embedder) -> VectorFolder:

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import ConfigError, InputError
-from coa.files import QUESTIONS
-from coa.grading import YES_NO, normalise
-from coa.metrics import write_metrics
-from coa.params import Params
 from coa.progress import Progress
+from coa.records.grading import YES_NO, normalise
 from coa.search import Hit, SearchEngine
 from coa.search.factory import open_engine
 from coa.search.settings import SearchParams
-from coa.sources import read_rows
+from coa.settings.params import Params
+from coa.store.files import QUESTIONS
+from coa.store.metrics import write_metrics
+from coa.store.sources import read_rows
 
 _DEPTHS = (1, 3, 5, 10, 20, 50, 100)
 """Numbers of passages at which recall is given, up to `top_k`."""

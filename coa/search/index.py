@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from coa.errors import ConfigError
-from coa.files import INDEX
-from coa.metrics import write_metrics
-from coa.params import Params
 from coa.progress import Progress
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
+from coa.settings.params import Params
+from coa.store.files import INDEX
+from coa.store.metrics import write_metrics
 
 
 @dataclass(frozen=True, slots=True)

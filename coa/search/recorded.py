@@ -1,7 +1,7 @@
 """Record searches in a file and replay them byte for byte, so that web runs repeat offline.
 
-The journal (`coa/journal.py`) keeps a resumed run from paying twice. A recording is a file of its
-own, kept with the results, and answers in place of the engine. Failed searches are kept too: a
+The journal (`coa/store/journal.py`) keeps a resumed run from paying twice. A recording is a file of
+its own, kept with the results, and answers in place of the engine. Failed searches are kept too: a
 replay fails where the run failed.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import msgspec
 
 from coa.errors import ConfigError, InputError
-from coa.journal import CallKind, Journal, JournalReader, request_key, to_json
 from coa.search import Hit, SearchEngine, SearchError
 from coa.search.settings import RecordingMode, RecordingSettings, RemoteSettings
+from coa.store.journal import CallKind, Journal, JournalReader, request_key, to_json
 
 
 class Recorded(msgspec.Struct, frozen=True):

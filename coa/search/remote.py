@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from coa.errors import ServiceError
-from coa.http_client import (
+from coa.network.http_client import (
     NO_CONNECTION,
     GaveUp,
     HttpClient,

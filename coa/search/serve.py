@@ -26,15 +26,15 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from coa.errors import ConfigError, unknown_name
-from coa.files import INDEX
-from coa.listening import BACKLOG, listen
-from coa.params import Params
+from coa.network.listener import BACKLOG, listen
 from coa.search.app import Serving, create_app
 from coa.search.connections import RequestLimits, server_config
 from coa.search.dense.settings import DenseSettings
 from coa.search.factory import IN_PROCESS, AnyFinder, open_finder
 from coa.search.settings import Dialect, EngineKind, FusionSettings, SearchParams
 from coa.search.wire import bearer_token
+from coa.settings.params import Params
+from coa.store.files import INDEX
 
 _PARAMS_VARIABLE = "COA_SEARCH_SERVE"
 """Environment variable that carries the settings to the workers, which are separate processes."""

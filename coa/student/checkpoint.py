@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import CoaError, ConfigError, InputError, OutputError, writing_error
-from coa.files import TRAINED
 from coa.policy.local.model import load_tokenizer
-from coa.whole_files import write_file
+from coa.store.files import TRAINED
+from coa.store.whole_files import write_file
 
 OUT = TRAINED
 CHECKPOINTS = Path(".checkpoints")

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from coa.errors import ConfigError
-from coa.factory import TeacherParams
-from coa.rollout import Limits
+from coa.rollout.factory import TeacherParams
+from coa.rollout.loop import Limits
 from coa.student.asking import Asking, AskingPrompts
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from coa.errors import ConfigError
-from coa.files import QUESTIONS
-from coa.question import Question
+from coa.records.question import Question
+from coa.store.files import QUESTIONS
 
 
 def shown_set(name: str) -> str:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from coa.params import Params
+from coa.rollout.toolbox import open_library
 from coa.search.settings import RecordingMode, SearchParams
+from coa.settings.params import Params
 from coa.tools import Toolbox
-from coa.tools.factory import open_library
 from coa.tools.settings import ToolsParams
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from coa.errors import InputError
-from coa.params import Params
-from coa.protocol import render
-from coa.question import Question
-from coa.trajectory import Step
+from coa.records.protocol import render
+from coa.records.question import Question
+from coa.records.trajectory import Step
+from coa.settings.params import Params
 
 if TYPE_CHECKING:
     from coa.microworld.plans import Plan

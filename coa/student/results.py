@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from coa.errors import ConfigError, InputError
-from coa.whole_files import write_file
+from coa.store.whole_files import write_file
 
 Record = TypeVar("Record")
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coa import tables
 from coa.errors import InputError
-from coa.files import ASSEMBLED, STUDENT_ASSEMBLED
+from coa.store import tables
+from coa.store.files import ASSEMBLED, STUDENT_ASSEMBLED
 
 SETTINGS = {(ASSEMBLED / name).as_posix(): f"num_{name}" for name in ("cot_a", "coa", "cot", "rl")}
 """The folder of a set to the setting of `assemble` that says how large it is; 0: not built."""

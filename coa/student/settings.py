@@ -11,14 +11,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError
-from coa.files import ASSEMBLED, MICROWORLD_CORPUS, PRETRAINING_TEXTS, STUDENT_ASSEMBLED
 from coa.policy.server_settings import ServerSettings
-from coa.stages import Stage
+from coa.settings.stages import Stage
+from coa.store.files import ASSEMBLED, MICROWORLD_CORPUS, PRETRAINING_TEXTS, STUDENT_ASSEMBLED
 from coa.student.asking import Asking
 from coa.student.small import StudentSettings
 
 if TYPE_CHECKING:
-    from coa.rollout import Limits
+    from coa.rollout.loop import Limits
 
 Arguments = Mapping[str, Any]
 _RFT_SETS = (
@@ -155,7 +155,7 @@ class RubricSettings:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
-    """What is watched while a stage trains, and what becomes of the alarms of train/alarms.py."""
+    """What is watched while a stage trains, and what its alarms do (train/monitors/alarms.py)."""
 
     every: float = 0.0
     """Validation questions are rolled out before the first step and each time this share of the

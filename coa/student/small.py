@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from coa import protocol
+from coa.records import protocol
 from coa.student.checkpoint import Student
 
 END = "<|im_end|>"

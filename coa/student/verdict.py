@@ -13,8 +13,8 @@ import msgspec
 
 from coa.errors import ConfigError
 from coa.intervals import Interval
-from coa.model_files import fingerprint_model
-from coa.simulators.settings import SimulatorParams
+from coa.rollout.simulators.settings import SimulatorParams
+from coa.store.model_files import fingerprint_model
 from coa.student.results import read_json
 
 FOLDER = Path("results/gate")

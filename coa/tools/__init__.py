@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
-from coa.trajectory import Outcome, Step
+from coa.records.trajectory import Outcome, Step
 
 ALL_SHOWN = "All results were shown above."
 _PLAIN = " :/,;=@()"

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from coa.errors import MissingExtraError
+from coa.records.trajectory import Outcome
 from coa.tools import ToolReply
-from coa.trajectory import Outcome
 
 MAX_CHARS = 200
 """Longer expressions are invalid: nobody needs an expression of ten thousand brackets."""

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import MissingExtraError, ServiceError, unknown_name
+from coa.records.trajectory import Outcome
 from coa.tools import ToolReply, ToolSchema
 from coa.tools.settings import McpSettings
-from coa.trajectory import Outcome
 
 if TYPE_CHECKING:
     from mcp import Client

@@ -13,12 +13,12 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 
 from coa.errors import MissingExtraError
+from coa.records.trajectory import Outcome
 from coa.tools import ToolReply
 from coa.tools.fetching import AddressError, Page, PageError, PageFetcher
 from coa.tools.page_text import REPLY, REQUEST
-from coa.tools.search import shorten, shorten_to_chars
 from coa.tools.settings import OpenSettings
-from coa.trajectory import Outcome
+from coa.tools.shorten import shorten, shorten_to_chars
 
 _MAX_URL_CHARS = 2000
 _MAX_CHARS_A_WORD = 20

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from coa.listening import listen
-from coa.params import Params
+from coa.network.listener import listen
+from coa.settings.params import Params
 from coa.view.app import create_app
 from coa.view.masks import Masks
 from coa.view.run_files import find_files

@@ -20,12 +20,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coa import markup, tables
-from coa.comparisons import Comparison
 from coa.errors import CoaError, ConfigError
-from coa.listening import OwnHostOnly
-from coa.pairs import PreferencePair
-from coa.question import Question
+from coa.network.listener import OwnHostOnly
+from coa.pages import markup
+from coa.records.comparisons import Comparison
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.store import tables
 from coa.terminal import printable
 from coa.view import shown
 from coa.view.listing import FILTERS, Listings, Search, choices, neighbour

@@ -13,8 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from coa import tables
 from coa.errors import InputError
+from coa.store import tables
 from coa.view.run_files import FileKind, RunFile, analysis_of
 
 NUMBER = "n"

@@ -10,10 +10,10 @@ import msgspec
 import polars as pl
 import pyarrow.parquet as pq
 
-from coa import tables
-from coa.causes import Analysis
 from coa.errors import InputError
-from coa.trajectory import Trajectory
+from coa.records.causes import Analysis
+from coa.records.trajectory import Trajectory
+from coa.store import tables
 from coa.view.listing import COLUMNS, NUMBER, Version, leaf, read_list, starts_of, version_of
 from coa.view.run_files import RECORDS, RunFile, analysis_of
 

@@ -10,12 +10,12 @@ from coa.doctor.examine import Doctor
 from coa.doctor.findings import Examination
 from coa.doctor.set_rows import SetReader, student_prompt
 from coa.errors import ConfigError
-from coa.files import TRAINED
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.params import Params
 from coa.policy.local.model import load_tokenizer
-from coa.prompts import Prompt
+from coa.policy.prompts import Prompt
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.settings.params import Params
+from coa.store.files import TRAINED
 
 
 class Masks:

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coa.calls import Replay, find_calls
 from coa.errors import CoaError
-from coa.params import Params
-from coa.trajectory import Trajectory, is_imported
+from coa.records.trajectory import Trajectory, is_imported
+from coa.rollout.calls import Replay, find_calls
+from coa.settings.params import Params
 from coa.view.lookups import Related, rows_of_question
 from coa.view.run_files import OF_TRAJECTORIES, FileKind, RunFile
 from coa.view.shown import trajectory_of

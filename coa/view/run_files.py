@@ -6,11 +6,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from coa import tables
-from coa.comparisons import Comparison
-from coa.drops import Dropped
 from coa.errors import InputError
-from coa.files import (
+from coa.records.comparisons import Comparison
+from coa.records.drops import Dropped
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Trajectory
+from coa.store import tables
+from coa.store.files import (
     ANALYSED,
     ASSEMBLED,
     BRANCHED,
@@ -22,10 +26,6 @@ from coa.files import (
     SAMPLED,
     SHARED_PREFIX,
 )
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.question import Question
-from coa.trajectory import Trajectory
 
 _ORDER = (SAMPLED, INGESTED, GRADED, FILTERED, BRANCHED, SHARED_PREFIX, ASSEMBLED, EVALUATED)
 """The order in which files are listed; others come after them, by name."""

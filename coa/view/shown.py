@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coa.causes import Analysis, Cause
-from coa.comparisons import Comparison
-from coa.drops import Dropped
-from coa.graded import GradedTrajectory
-from coa.grading import Grade, Verdict
-from coa.pairs import PreferencePair
-from coa.trajectory import (
+from coa.records.causes import Analysis, Cause
+from coa.records.comparisons import Comparison
+from coa.records.drops import Dropped
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Grade, Verdict
+from coa.records.pairs import PreferencePair
+from coa.records.trajectory import (
     Author,
     Step,
     StepKind,
@@ -18,7 +18,7 @@ from coa.trajectory import (
     describe_sampling,
     is_imported,
 )
-from coa.worth import show_worth
+from coa.records.worth import show_worth
 
 FOLD_CHARS = 1_200
 """A step longer than this is folded: an observation is read when it matters."""

@@ -10,5 +10,5 @@ case        a wrong trajectory as the rules on facts see it, and the findings on
 claims      read thoughts as claims: what is stated, and how the policy came by it
 gold        collect what had to be found, from gold titles and the corpus
 
-The causes themselves are listed in coa/causes.py.
+The causes themselves are listed in coa/records/causes.py.
 """

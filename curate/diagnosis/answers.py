@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 from itertools import pairwise
 
-from coa.grading import normalise
+from coa.records.grading import normalise
 from curate.diagnosis.queries import content_words, spans_most, stems
 from curate.diagnosis.same_names import date_of, in_one_way, with_countries
 

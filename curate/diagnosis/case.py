@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coa.causes import Cause, Finding
-from coa.trajectory import Mode, Step, StepKind
+from coa.records.causes import Cause, Finding
+from coa.records.trajectory import Mode, Step, StepKind
 from curate.diagnosis.claims import (
     SENTENCE_END,
     Basis,

@@ -12,8 +12,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from coa.grading import normalise
-from coa.trajectory import Author, Step, StepKind
+from coa.records.grading import normalise
+from coa.records.trajectory import Author, Step, StepKind
 
 
 class Basis(StrEnum):
@@ -242,7 +242,7 @@ def _plain_value(rest: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=65_536)  # names and passages return again and again within a run
 def cached_normalise(text: str) -> str:
-    """Normalise as `coa.grading.normalise` does, and remember the result."""
+    """Normalise as `coa.records.grading.normalise` does, and remember the result."""
     return normalise(text)
 
 

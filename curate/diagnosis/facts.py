@@ -8,8 +8,8 @@ Where facts are compared, the first claim that no gold passage supports is the w
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coa.causes import Cause, Finding
-from coa.trajectory import StepKind
+from coa.records.causes import Cause, Finding
+from coa.records.trajectory import StepKind
 from curate.diagnosis.case import (
     Case,
     Place,

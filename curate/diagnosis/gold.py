@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coa.grading import CLOSED_ANSWERS
-from coa.question import Question
+from coa.records.grading import CLOSED_ANSWERS
+from coa.records.question import Question
 from coa.search import Passage
 from curate.diagnosis.claims import cached_normalise, holds_any, is_in, padded
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
-from coa.plain_words import WORD
+from coa.records.plain_words import WORD
 from curate.diagnosis.gold import GoldPassage
 
 _STOP_WORDS_TEXT = """

@@ -9,13 +9,13 @@ wrong fact.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from coa import protocol
-from coa.causes import Cause, Finding
-from coa.graded import GradedTrajectory
-from coa.grading import Verdict, normalise
-from coa.plain_words import WORD
-from coa.question import Question
-from coa.trajectory import BUDGET_STOPS, FAILED_STOPS, Author, StepKind, StopReason
+from coa.records import protocol
+from coa.records.causes import Cause, Finding
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Verdict, normalise
+from coa.records.plain_words import WORD
+from coa.records.question import Question
+from coa.records.trajectory import BUDGET_STOPS, FAILED_STOPS, Author, StepKind, StopReason
 from curate.diagnosis.answers import names_without_giving, says_the_same
 from curate.diagnosis.case import Case
 from curate.diagnosis.claims import read

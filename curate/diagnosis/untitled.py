@@ -8,8 +8,8 @@ recalled with confidence, cannot be told from a right one.
 import re
 from collections.abc import Callable, Sequence
 
-from coa.causes import Cause, Finding
-from coa.trajectory import Mode, StepKind
+from coa.records.causes import Cause, Finding
+from coa.records.trajectory import Mode, StepKind
 from curate.diagnosis.case import (
     NAMELESS,
     Case,

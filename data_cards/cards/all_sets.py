@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from coa.params import Params
-from coa.sets import AssembleParams
+from coa.records.sets import AssembleParams
+from coa.settings.params import Params
 from data_cards.cards.card import Card, SetCard, front_page, set_card
 from data_cards.catalogue import built_sets
 from data_cards.settings import RenderParams, check, shown_settings

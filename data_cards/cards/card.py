@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from coa.forking import ArmChoice
 from coa.policy.scripted import is_scripted
-from coa.sets import AssembleParams
+from coa.records.sets import AssembleParams
+from coa.rollout.forks import ArmChoice
 from data_cards.cards import masks, reviews
 from data_cards.cards.contents import contents, count_table
 from data_cards.cards.example import Example, show_row

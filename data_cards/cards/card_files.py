@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from coa.output_folder import OwnFolder, replace_folder
+from coa.store.output_folder import OwnFolder, replace_folder
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from coa.errors import InputError
-from coa.trajectory import Author
+from coa.records.trajectory import Author
 from data_cards.cards.safe_markdown import Markdown, cut, fence, inline, wrapped
 from data_cards.catalogue import SetName, local_path
 from data_cards.facts import collect, id_column

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from coa.errors import InputError
-from coa.metrics import FOLDER
+from coa.store.metrics import FOLDER
 from data_cards.cards.safe_markdown import Cell, Markdown, cut, inline, table, words
 from data_cards.catalogue import SetName
 

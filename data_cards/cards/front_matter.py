@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from coa import tables
 from coa.errors import InputError, OutputError
+from coa.store import tables
 from data_cards.catalogue import TAGS, TASKS, SetName, published_path, published_splits
 from data_cards.formats.published_rows import published_file
 

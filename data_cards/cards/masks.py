@@ -1,18 +1,19 @@
 """Tell how many characters of a set each author wrote, and which stage of training learns them.
 
-The count uses the same pieces as the token masks (`coa.protocol.pieces`), so the card cannot
-contradict them.
+The count uses the same pieces as the token masks (`coa.records.protocol.pieces`), so the card
+cannot contradict them.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.protocol import Piece
-from coa.trajectory import Author, Step
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.protocol import Piece
+from coa.records.trajectory import Author, Step
+from coa.store import tables
 from data_cards.cards.safe_markdown import Cell, Markdown, share, table
 from data_cards.catalogue import SPLITS, SetName, local_path
 

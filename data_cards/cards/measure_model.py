@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from coa.errors import InputError
-from coa.model_files import fingerprint_files
-from coa.prompts import Prompt
+from coa.policy.prompts import Prompt
+from coa.store.model_files import fingerprint_files
 from data_cards.cards import trained
 from data_cards.cards.licences import Source
 from data_cards.cards.sources import models_and_sources

@@ -8,11 +8,18 @@ from typing import Any
 
 import polars as pl
 
-from coa import tables
-from coa.files import AGREEMENT, REVIEWED, REVIEWS
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.reviews import DECISIVE, Review, ReviewKind, pair_version, read_reviews, trajectory_version
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.store import tables
+from coa.store.files import AGREEMENT, REVIEWED, REVIEWS
+from coa.store.reviews import (
+    DECISIVE,
+    Review,
+    ReviewKind,
+    pair_version,
+    read_reviews,
+    trajectory_version,
+)
 from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, words
 from data_cards.cards.sources import counts
 from data_cards.catalogue import SPLITS, SetName, local_path

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from coa.errors import InputError
-from coa.files import ASSEMBLED
-from coa.model_files import fingerprint_files
+from coa.store.files import ASSEMBLED
+from coa.store.model_files import fingerprint_files
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName
 

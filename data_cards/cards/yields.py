@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from coa.files import (
+from coa.policy.chat.families import ForkWay
+from coa.rollout.points import PointOutcome
+from coa.store.files import (
     ANALYSED,
     DROPPED,
     EVALUATION_SETS,
@@ -19,8 +21,6 @@ from coa.files import (
     POINTS,
     QUESTIONS,
 )
-from coa.points import PointOutcome
-from coa.policy.chat.families import ForkWay
 from data_cards.cards.contents import count_table
 from data_cards.cards.figures import probe_table, read_figures
 from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, inline, share, table, words

@@ -7,7 +7,7 @@ The schemas are Harbor's `Trajectory` (harbor 0.25) and neulab's `Trajectory` (a
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from coa.trajectory import Trajectory
+from coa.records.trajectory import Trajectory
 from data_cards.catalogue import SetName
 from data_cards.formats.messages import Turn, call_arguments, tool_schemas, turns_of
 from data_cards.formats.published_rows import call_form_of

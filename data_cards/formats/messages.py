@@ -18,9 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from coa import protocol
-from coa.protocol import observation_body
-from coa.trajectory import Step, StepKind
+from coa.records import protocol
+from coa.records.protocol import observation_body
+from coa.records.trajectory import Step, StepKind
 
 PARAMETERS = {"search": "query", "open": "url", "calculate": "expression"}
 """The one parameter of each tool of this project."""

@@ -21,15 +21,16 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coa import protocol, tables
-from coa.graded import GradedTrajectory
-from coa.pairs import PreferencePair
-from coa.params import Params
-from coa.prompts import Prompt
-from coa.protocol import observation_body
-from coa.question import Question
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.protocol import observation_body
+from coa.records.question import Question
+from coa.records.trajectory import Author, Step, StepKind
+from coa.settings.params import Params
+from coa.store import tables
 from coa.student.settings import TrainParams
-from coa.trajectory import Author, Step, StepKind
 from data_cards.catalogue import HAS_TRAJECTORIES, SPLITS, SetName, local_path
 from data_cards.formats.messages import (
     PLAIN_MESSAGES,

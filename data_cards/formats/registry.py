@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coa import protocol
+from coa.records import protocol
 from data_cards.catalogue import HAS_TRAJECTORIES, SetName
 from data_cards.formats import agent_logs, sharegpt, trainer_rows
 from data_cards.formats.source import Source, Table

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from coa import protocol
-from coa.pairs import PreferencePair
-from coa.trajectory import Author, Step
+from coa.records import protocol
+from coa.records.pairs import PreferencePair
+from coa.records.trajectory import Author, Step
 from data_cards.catalogue import SetName
 from data_cards.formats.messages import call_arguments, thought_block, tool_schemas, turns_of
 from data_cards.formats.published_rows import call_form_of, own_beginning, read_records

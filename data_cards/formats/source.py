@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from coa import protocol
-from coa.prompts import Prompt
-from coa.tokens import Tokenizer
-from coa.trajectory import Trajectory
+from coa.policy.prompts import Prompt
+from coa.records import protocol
+from coa.records.tokens import Tokenizer
+from coa.records.trajectory import Trajectory
 from data_cards.catalogue import HAS_TRAJECTORIES, SetName
 from data_cards.formats.published_rows import read_records
 

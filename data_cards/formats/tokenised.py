@@ -1,9 +1,9 @@
 """Write trajectories as token ids with labels, for `tokenized_path` and `load_from_disk`.
 
 LLaMA-Factory reads them by `tokenized_path`, TRL by `load_from_disk`. Each piece of text with one
-author is encoded by itself (`coa.tokens`), so no token has two authors. Every row is proven: its
-labels, decoded, are what the policy wrote and nothing else. Rows that are left out are named in a
-file.
+author is encoded by itself (`coa.records.tokens`), so no token has two authors. Every row is
+proven: its labels, decoded, are what the policy wrote and nothing else. Rows that are left out are
+named in a file.
 """
 
 import json
@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 
 from coa.errors import ConfigError, InputError, MissingExtraError
-from coa.tokens import PieceEncoder, Tokenizer, tokenise
-from coa.trajectory import Author, Trajectory
+from coa.records.tokens import PieceEncoder, Tokenizer, tokenise
+from coa.records.trajectory import Author, Trajectory
 from data_cards.catalogue import SPLITS
 from data_cards.formats.published_rows import write_rows
 from data_cards.formats.source import Source

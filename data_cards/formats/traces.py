@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from coa import tables
-from coa.graded import GradedTrajectory
-from coa.trajectory import Step, Trajectory
+from coa.records.graded import GradedTrajectory
+from coa.records.trajectory import Step, Trajectory
+from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.formats.messages import call_arguments, turns_of
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from coa import protocol
-from coa.trajectory import Author, Step
+from coa.records import protocol
+from coa.records.trajectory import Author, Step
 from data_cards.catalogue import SetName
 from data_cards.formats.messages import PLAIN_MESSAGES, chat_messages, tool_schemas
 from data_cards.formats.published_rows import call_form_of, preference_texts, read_records

@@ -15,13 +15,13 @@ import polars as pl
 
 from coa.doctor.recorded_authors import mask_fault
 from coa.errors import InputError, OutputError, unknown_name
-from coa.evaluation_questions import EvaluationQuestions, read_evaluation
-from coa.exclusions import ExclusionReason
-from coa.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
-from coa.pairs import PreferencePair
 from coa.policy.scripted import is_scripted
-from coa.question import Question
-from coa.trajectory import Author, Step
+from coa.questions.evaluation_questions import EvaluationQuestions, read_evaluation
+from coa.records.exclusions import ExclusionReason
+from coa.records.pairs import PreferencePair
+from coa.records.question import Question
+from coa.records.trajectory import Author, Step
+from coa.store.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
 from data_cards import provenance
 from data_cards.cards import licences
 from data_cards.cards.card import SetCard

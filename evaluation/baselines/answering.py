@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from coa.prompts import Prompt
-from coa.question import Question
+from coa.policy.prompts import Prompt
+from coa.records.question import Question
 from coa.student.evaluate_settings import Baseline, BaselineParams
 from evaluation.baselines import reflexion, retrieve_then_read, self_consistency
 from evaluation.baselines.asker import Answered, Asker, ask_once

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from coa import rollout
-from coa.asking import make_task
-from coa.graded import GradedTrajectory, grade_trajectory
-from coa.pending import Done
+from coa.policy.prompts import Prompt
 from coa.progress import Progress
-from coa.prompts import Prompt
-from coa.question import Question
-from coa.rollout import Task
-from coa.runtime import Runtime
+from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.question import Question
+from coa.records.trajectory import Mode, StopReason, Trajectory
+from coa.rollout import loop as rollout
+from coa.rollout.loop import Task
+from coa.rollout.runtime import Runtime
+from coa.rollout.tasks import make_task
+from coa.store.pending import Done
 from coa.student.asking import Asking
-from coa.trajectory import Mode, StopReason, Trajectory
 from evaluation.spent import Spent, spent_on
 
 

@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from coa.asking import make_task
-from coa.graded import GradedTrajectory
-from coa.prompts import Prompt
-from coa.protocol import THINK_CLOSE, answer_text, render
-from coa.question import Question
-from coa.trajectory import FAILED_STOPS, Author, Mode, Trajectory
+from coa.policy.prompts import Prompt
+from coa.records.graded import GradedTrajectory
+from coa.records.protocol import THINK_CLOSE, answer_text, render
+from coa.records.question import Question
+from coa.records.trajectory import FAILED_STOPS, Author, Mode, Trajectory
+from coa.rollout.tasks import make_task
 from evaluation.baselines.asker import Answered, Ask, Asker
 from evaluation.spent import Spent, spent_on
 

@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from coa.errors import ConfigError
-from coa.question import Question
+from coa.records.question import Question
+from coa.records.trajectory import Outcome
+from coa.search.tool import SearchTool
 from coa.tools import ToolReply
-from coa.tools.search import SearchTool
-from coa.trajectory import Outcome
 from evaluation.baselines.asker import Answered, Ask, Asker
 from evaluation.spent import spent_on
 

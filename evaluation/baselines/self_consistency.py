@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from coa.graded import GradedTrajectory
-from coa.grading import normalise
-from coa.question import Question
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import normalise
+from coa.records.question import Question
 from evaluation.baselines.asker import Answered, Ask, Asker
 from evaluation.spent import spent_on
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from coa import protocol
 from coa.policy.server import error_response
+from coa.records import protocol
 
 
 class FaultKind(StrEnum):

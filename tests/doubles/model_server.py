@@ -18,7 +18,6 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from coa import protocol
 from coa.policy import Completion, Policy, Request
 from coa.policy.server import (
     MAX_BODY_BYTES,
@@ -30,6 +29,7 @@ from coa.policy.server import (
     listen,
     named_tool,
 )
+from coa.records import protocol
 from tests.doubles.faults import FaultKind, Faults, FaultSettings
 
 BETA_PAGE = "/beta/chat/completions"

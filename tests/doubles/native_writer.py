@@ -16,7 +16,7 @@ from coa.policy.chat.messages import Message
 from coa.policy.chat.replies import Call, ChatReply, Shown
 from coa.policy.native import Grammar, NativeTemplate, read_turn
 from coa.policy.server import ChatPage, Refused
-from coa.trajectory import Author
+from coa.records.trajectory import Author
 
 _BLOCK = re.compile(
     r"<\|im_start\|>(?P<role>\w+)\n(?P<body>.*?)<\|im_end\|>\n(?=<\|im_start\|>)", re.DOTALL

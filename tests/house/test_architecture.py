@@ -57,7 +57,7 @@ def test_tests_share_support_modules_and_never_import_each_other() -> None:
 def test_the_tags_stand_in_one_file() -> None:
     tag = re.compile(r"<think>|</think>|<begin_|</end_|_result>")
     owners = {path.relative_to(ROOT).as_posix() for path in SOURCES if tag.search(read(path))}
-    assert owners == {"coa/protocol.py"}
+    assert owners == {"coa/records/protocol.py"}
 
 
 def test_prompt_files_name_tags_only_by_their_places() -> None:
@@ -79,7 +79,7 @@ def test_no_module_bears_the_name_of_a_dependency() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "coa.runtime",
+        "coa.rollout.runtime",
         "synth.sample",
         "synth.questions",
         "curate.branch",

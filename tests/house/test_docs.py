@@ -15,27 +15,46 @@ import pytest
 
 from annotate.settings import Action
 from bench import error_analysis
-from coa import protocol
-from coa.adjudication import Rule
-from coa.causes import Analysis, Cause, Finding
-from coa.commands import find_command
-from coa.comparisons import Comparison, Parting, Source
-from coa.drops import Dropped, DropReason
-from coa.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
-from coa.factory import PolicyKind
 from coa.foreign.record import Format
 from coa.foreign.unreadable import UnreadableReason
-from coa.graded import GradedTrajectory
-from coa.grading import Grade, Verdict
-from coa.judging.verdicts import Judgement, JudgeVerdict
 from coa.microworld.pretraining import PretrainingDocument
 from coa.microworld.world import GroupSize
-from coa.pairs import Arm, PairKind, PreferencePair
-from coa.params import Params
-from coa.points import Point, PointOutcome
 from coa.policy.chat.families import FamilyName, ForkWay, Waiver
-from coa.question import Criterion, Question
-from coa.reviews import (
+from coa.records import protocol
+from coa.records.causes import Analysis, Cause, Finding
+from coa.records.comparisons import Comparison, Parting, Source
+from coa.records.drops import Dropped, DropReason
+from coa.records.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
+from coa.records.graded import GradedTrajectory
+from coa.records.grading import Grade, Verdict
+from coa.records.pairs import Arm, PairKind, PreferencePair
+from coa.records.question import Criterion, Question
+from coa.records.trajectory import (
+    SCHEMA_VERSION,
+    Author,
+    Mode,
+    Outcome,
+    Sampling,
+    Step,
+    StepKind,
+    StopReason,
+    Trajectory,
+)
+from coa.records.verdicts import Judgement, JudgeVerdict
+from coa.records.worth import ArmSample, Worth
+from coa.rollout.factory import PolicyKind
+from coa.rollout.points import Point, PointOutcome
+from coa.search import Passage
+from coa.search.analysis import IndexSettings
+from coa.search.building import Manifest
+from coa.search.index import IndexParams
+from coa.search.settings import Dialect, EngineKind, Provider, RecordingMode
+from coa.search.tool import Numbering
+from coa.settings.commands import find_command
+from coa.settings.help import all_sections, field_docs
+from coa.settings.params import Params
+from coa.store.adjudication import Rule
+from coa.store.reviews import (
     Agreement,
     Answer,
     Applied,
@@ -47,26 +66,7 @@ from coa.reviews import (
     ReviewQuestion,
     Usage,
 )
-from coa.search import Passage
-from coa.search.analysis import IndexSettings
-from coa.search.building import Manifest
-from coa.search.index import IndexParams
-from coa.search.settings import Dialect, EngineKind, Provider, RecordingMode
-from coa.settings_help import all_sections, field_docs
 from coa.tools import Repeats
-from coa.tools.search import Numbering
-from coa.trajectory import (
-    SCHEMA_VERSION,
-    Author,
-    Mode,
-    Outcome,
-    Sampling,
-    Step,
-    StepKind,
-    StopReason,
-    Trajectory,
-)
-from coa.worth import ArmSample, Worth
 from curate.analyse import AnalyseParams
 from curate.summary import read_metrics, render
 from data_cards.publishing.gate import Reason

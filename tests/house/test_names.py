@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from coa.params import Params
+from coa.settings.params import Params
 from tests.house.sources import PACKAGES, ROOT, parse, source_files
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -78,7 +78,7 @@ def test_every_name_in_backticks_is_one_of_the_code(sources: dict[Path, ast.Modu
 
 
 def is_module_or_setting(name: str) -> bool:
-    """Whether `coa.tokens.tokenise` leads to a module, or `train.rl1.rewards` to a setting."""
+    """Whether `coa.records.tokens` leads to a module, or `train.rl1.rewards` to a setting."""
     package, *rest = name.split(".")
     folder = ROOT / package
     for part in rest:

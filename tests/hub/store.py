@@ -17,7 +17,7 @@ from typing import Annotated, BinaryIO, Literal
 import msgspec
 
 from coa.errors import InputError
-from coa.whole_files import PRIVATE, write_file
+from coa.store.whole_files import PRIVATE, write_file
 
 MAIN = "main"
 Kind = Literal["model", "dataset"]

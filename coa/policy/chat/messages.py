@@ -1,8 +1,9 @@
 """Tell a rollout's state as the messages and tool schemas of a chat request.
 
-The loop keeps a context in our tags (`coa/protocol.py`). A chat server is sent the prompt as the
-user's message, the policy's own messages as it wrote them, and the observations as the results of
-its calls. Every call has a result, because servers refuse a conversation in which one is missing.
+The loop keeps a context in our tags (`coa/records/protocol.py`). A chat server is sent the prompt
+as the user's message, the policy's own messages as it wrote them, and the observations as the
+results of its calls. Every call has a result, because servers refuse a conversation in which one is
+missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,13 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from coa import protocol
 from coa.errors import ConfigError
 from coa.policy import Request, Turns
 from coa.policy.chat.families import ChatFamily
 from coa.policy.react import THINKING_OPENED, observation_body
+from coa.records import protocol
+from coa.records.trajectory import Step, StepKind
 from coa.tools import ToolSchema
-from coa.trajectory import Step, StepKind
 
 ARGUMENT = "query"
 """The name of a tool's one argument, a text."""

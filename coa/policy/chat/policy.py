@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from coa.errors import ServiceError
-from coa.http_client import Connections, Reply
+from coa.network.http_client import Connections, Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
 from coa.policy.chat.families import FAMILIES, SAID, ChatSettings, Waiver
 from coa.policy.chat.messages import is_forced, to_messages, tool_schemas
@@ -33,10 +33,10 @@ from coa.policy.completions import CompletionsPolicy
 from coa.policy.probe import chat_questions, look_at_chat
 from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
 from coa.policy.server_settings import ServerSettings
-from coa.policy.usage import Usage, read_usage
+from coa.records.trajectory import Author
+from coa.records.usage import Usage, read_usage
+from coa.store.under_way import call_under_way
 from coa.tools import ToolSchema
-from coa.trajectory import Author
-from coa.under_way import call_under_way
 
 _TEMPLATE_TOKENS = 1024
 """What a server's template may add to a conversation, such as how to call tools."""
@@ -65,7 +65,7 @@ class ChatPolicy(CompletionsPolicy):
     @staticmethod
     def _connect(headers: Mapping[str, str], readable: Callable[[str], str]) -> Connections:
         """Open the connections of an event loop; `openai` takes most of a second to load."""
-        from coa.http_openai import OpenAIConnections
+        from coa.network.http_openai import OpenAIConnections
 
         return OpenAIConnections(headers, readable)
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from coa import protocol
 from coa.policy import Native
 from coa.policy.chat.families import DETAILS, ChatFamily
-from coa.trajectory import Step, StepKind
+from coa.records import protocol
+from coa.records.trajectory import Step, StepKind
 
 _BROKEN = "‹"  # noqa: RUF001
 """What `protocol.break_tags` leaves of a tag."""

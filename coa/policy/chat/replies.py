@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from coa import protocol
-from coa.grading import boxed_answer
-from coa.http_client import Fault, PassingFailure
+from coa.network.http_client import Fault, PassingFailure
 from coa.policy import Completion, Finish, Native, RequestError
 from coa.policy.chat.families import DETAILS, REASONING, ChatFamily
 from coa.policy.chat.messages import ARGUMENT
 from coa.policy.completions import Envelope, decode_reply
 from coa.policy.react import for_a_box
+from coa.records import protocol
+from coa.records.grading import boxed_answer
 
 _ENDS = frozenset({"stop", "tool_calls", "function_call", "length", None})
 """Values of `finish_reason` that say how a turn ended."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError, MissingExtraError, unknown_name
-from coa.model_files import fingerprint_model
 from coa.policy import Completion, Request
 from coa.policy.local.sampler import (
     GenerationRow,
@@ -21,8 +20,9 @@ from coa.policy.local.sampler import (
     batches_of_similar_length,
     call_biases,
 )
-from coa.tokens import PieceEncoder
-from coa.trajectory import Author
+from coa.records.tokens import PieceEncoder
+from coa.records.trajectory import Author
+from coa.store.model_files import fingerprint_model
 
 if TYPE_CHECKING:
     import torch

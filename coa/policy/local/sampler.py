@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, cut_at_stop
-from coa.protocol import is_open_tag, open_tag
-from coa.tokens import PieceEncoder
+from coa.records.protocol import is_open_tag, open_tag
+from coa.records.tokens import PieceEncoder
 
 if TYPE_CHECKING:
     import torch

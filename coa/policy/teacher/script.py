@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from coa.plain_words import words
 from coa.policy import Request
 from coa.policy.scripted import asked_question
 from coa.policy.teacher import sentences
@@ -30,7 +29,8 @@ from coa.policy.teacher.sentences import (
     Utterance,
 )
 from coa.policy.teacher.settings import TeacherDecision, TeacherEvent, TeacherSettings
-from coa.protocol import THINK_CLOSE, THINK_OPEN
+from coa.records.plain_words import words
+from coa.records.protocol import THINK_CLOSE, THINK_OPEN
 
 _RESPONSE_START = f"{THINK_OPEN}\n"
 _VALUE_KINDS = frozenset({PhraseKind.RECALL, PhraseKind.GUESS, PhraseKind.READ})

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from coa.protocol import THINK_CLOSE, close_tag, observation_text, open_tag
+from coa.records.protocol import THINK_CLOSE, close_tag, observation_text, open_tag
 
 TOOL = "search"
 SEARCH_OPEN = open_tag(TOOL)

@@ -1,7 +1,7 @@
 """Set how good the scripted teacher is, and record what it decided.
 
-Its errors bear the names of the causes that the error analysis finds (`coa/causes.py`), so the
-analysis can be checked against what was planted.
+Its errors bear the names of the causes that the error analysis finds (`coa/records/causes.py`), so
+the analysis can be checked against what was planted.
 """
 
 from dataclasses import dataclass

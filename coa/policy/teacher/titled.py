@@ -15,16 +15,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa import protocol
 from coa.errors import InputError
-from coa.files import QUESTIONS
-from coa.grading import YES_NO, grade_prediction
-from coa.plain_words import WORD, words
 from coa.policy.scripted import ScriptedPolicy, scripted_name
 from coa.policy.teacher.script import Script, Shown
 from coa.policy.teacher.sentences import PhraseKind, Sentences
 from coa.policy.teacher.settings import TeacherSettings
-from coa.question import Question, told_answers
+from coa.records import protocol
+from coa.records.grading import YES_NO, grade_prediction
+from coa.records.plain_words import WORD, words
+from coa.records.question import Question, told_answers
+from coa.store.files import QUESTIONS
 
 SENTENCES = Sentences(
     {
@@ -111,7 +111,7 @@ def gold_teacher(settings: GoldSettings) -> ScriptedPolicy:
     Raises:
         InputError: The table is missing or broken, or has no question.
     """
-    from coa import tables  # loads pyarrow, which other policies need not wait for
+    from coa.store import tables  # loads pyarrow, which other policies need not wait for
 
     teacher = GoldTeacher(tables.read_table(Path(settings.questions), Question), settings)
     name = scripted_name("gold", settings, *teacher.told.values())

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coa.errors import InputError, MissingExtraError
-from coa.plain_words import words
+from coa.records.plain_words import words
 from coa.search.dense.settings import DenseSettings, EmbedderKind
 
 Vectors: TypeAlias = NDArray[np.float32]

@@ -22,7 +22,7 @@ from coa.search.dense.embedders import Embedder, Vectors
 from coa.search.dense.settings import DenseSettings
 from coa.search.dense.vectors import Origin, VectorFolder, require_size
 from coa.search.embedded import EmbeddedSearch
-from coa.whole_files import replacing
+from coa.store.whole_files import replacing
 
 GRAPH = "graph.usearch"
 DIGEST = "graph.sha256"

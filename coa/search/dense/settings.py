@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coa.errors import ConfigError
-from coa.files import VECTORS
-from coa.model_files import fingerprint_model
 from coa.search import Passage
+from coa.store.files import VECTORS
+from coa.store.model_files import fingerprint_model
 
 
 class EmbedderKind(StrEnum):

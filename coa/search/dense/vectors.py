@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from coa.errors import InputError, OutputError, ServiceError, writing_error
-from coa.output_folder import OwnFolder, check_own_folder
 from coa.search.dense.embedders import Vectors
-from coa.whole_files import write_file
+from coa.store.output_folder import OwnFolder, check_own_folder
+from coa.store.whole_files import write_file
 
 FORMAT_VERSION = 1
 """Raised with every change of the folder's files."""

@@ -1,0 +1,1 @@
+"""What pages are made of: marked-up text, pictures, and one look."""

@@ -1,0 +1,1 @@
+"""Which questions are alike, so that none of an evaluation set is trained on."""

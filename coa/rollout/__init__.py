@@ -1,0 +1,1 @@
+"""The loop that rolls trajectories out, what drives it, and what it is opened with."""

@@ -1,0 +1,63 @@
+"""Open the simulator that the section `simulator` of params.yaml describes."""
+
+from collections.abc import Callable
+from functools import cache
+
+from coa.errors import ConfigError
+from coa.policy import AnyPolicy, BatchPolicy
+from coa.policy.local.model import LocalPolicy, LocalSettings
+from coa.rollout.simulated import SimulatedTools
+from coa.rollout.simulators import Simulator
+from coa.rollout.simulators.recorded import RecordedTools, open_recordings
+from coa.rollout.simulators.settings import SimulatorKind, SimulatorParams
+
+MakeSimulator = Callable[[AnyPolicy], Simulator]
+"""Makes the simulator of one step from the policy as it is then."""
+
+
+def open_simulator(
+    params: SimulatorParams,
+    *,
+    max_tokens: int,
+    load: Callable[[LocalSettings], BatchPolicy] = LocalPolicy.load,
+) -> MakeSimulator:
+    """Open what the simulator needs, once for all steps.
+
+    Args:
+        params: the section `simulator`.
+        max_tokens: what an observation may cost that a model writes.
+        load: loads a frozen model.
+
+    Raises:
+        ConfigError: there is no such model.
+        InputError: there are no recorded searches.
+    """
+
+    @cache
+    def frozen() -> BatchPolicy:
+        return load(LocalSettings(params.model, batch_size=params.batch_size))
+
+    def write(kind: SimulatorKind, policy: AnyPolicy) -> Simulator:
+        writer = policy if kind is SimulatorKind.POLICY else frozen()
+        return SimulatedTools(writer, max_tokens=max_tokens)
+
+    if params.kind is not SimulatorKind.RECORDED:
+        if params.kind is not SimulatorKind.POLICY:
+            frozen()  # a model that is missing is found before the first step
+        return lambda policy: write(params.kind, policy)
+
+    other = params.recorded.fallback
+    if other is SimulatorKind.RECORDED:
+        raise ConfigError(
+            "recorded searches cannot stand in for themselves",
+            where="simulator.recorded.fallback",
+            expected="policy, model or null",
+        )
+    recordings, journaled = open_recordings(params.recorded)
+    name = f"{len(recordings.calls)}calls/{params.recorded.compares}"
+
+    def make(policy: AnyPolicy) -> Simulator:
+        fallback = None if other is None else write(other, policy)
+        return RecordedTools(recordings, journaled, fallback, name=name)
+
+    return make

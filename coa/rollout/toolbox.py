@@ -1,0 +1,107 @@
+"""Open the tools that the sections `search` and `tools` of params.yaml describe.
+
+Each tool is imported when it is opened.
+"""
+
+from collections import Counter
+from contextlib import AsyncExitStack
+
+from coa.errors import ConfigError
+from coa.records import protocol
+from coa.search.factory import open_search_tool
+from coa.search.settings import SearchParams
+from coa.settings.own_parts import load_part
+from coa.tools import Tool
+from coa.tools.settings import ToolsParams
+
+_NEEDED = ("name", "fingerprint", "call")
+"""What a tool of the user's must have (`coa.tools.Tool`)."""
+
+
+def own_tools(params: ToolsParams) -> list[str]:
+    """Name the tools that `open_tools` opens, except those that only MCP servers know.
+
+    Raises:
+        ConfigError: a tool of the user's cannot be loaded.
+    """
+    names = []
+    if params.calculator:
+        names.append("calculate")
+    if params.open.is_offered:
+        names.append("open")
+    names += [load_part(path, "tool", _NEEDED).name for path in params.own]
+    return names
+
+
+async def open_library(
+    search: SearchParams, tools: ToolsParams, stack: AsyncExitStack
+) -> dict[str, Tool]:
+    """Open all tools that a run offers, by name, `search` first; `stack` closes them.
+
+    Raises:
+        MissingExtraError: A tool's library is not installed.
+        InputError: The search index is missing.
+        ServiceError: An MCP server cannot be reached.
+        ConfigError: Two tools have the same name.
+    """
+    search_tool = open_search_tool(search)
+    stack.push_async_callback(search_tool.aclose)
+    library: dict[str, Tool] = {search_tool.name: search_tool}
+    for tool in await open_tools(tools, stack):
+        library[tool.name] = tool
+    return library
+
+
+async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
+    """Open the tools that `params` describes; `stack` closes them.
+
+    Raises:
+        MissingExtraError: a tool's library is not installed.
+        ServiceError: an MCP server cannot be reached.
+        ConfigError: two tools have the same name, one has a name that tags cannot carry, or one of
+            the user's cannot be loaded.
+    """
+    tools: list[Tool] = []
+    if params.calculator:
+        from coa.tools.calculator import Calculator
+
+        tools.append(Calculator())
+    if params.open.is_offered:
+        from coa.tools.open_page import OpenTool
+
+        opener = OpenTool(params.open)
+        stack.push_async_callback(opener.aclose)
+        tools.append(opener)
+    for server in params.mcp:
+        from coa.tools.model_context import open_mcp_tools
+
+        tools += await stack.enter_async_context(open_mcp_tools(server))
+    for path in params.own:
+        tool = load_part(path, "tool", _NEEDED)
+        close = getattr(tool, "aclose", None)
+        if close is not None:
+            stack.push_async_callback(close)
+        tools.append(tool)
+    for tool in tools:
+        _check_name(tool)
+    counts = Counter(["search", *(tool.name for tool in tools)])
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"two tools have the name {', '.join(sorted(twice))}",
+            where="tools",
+            fix="leave one out",
+        )
+    return tools
+
+
+def _check_name(tool: Tool) -> None:
+    if not protocol.is_tool_name(tool.name):
+        raise ConfigError(
+            "a tool has a name that tags cannot carry",
+            where="tools",
+            expected=f"small letters, digits and single underscores, a letter first, at most "
+            f"{protocol.MAX_TOOL_CHARS} characters",
+            got=repr(tool.name[:200]),
+            fix="rename it, or list the other tools of its server under `tools`",
+        )

@@ -1,0 +1,1 @@
+"""Parts of a stage in several processes, and how they are merged."""

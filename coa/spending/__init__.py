@@ -1,0 +1,1 @@
+"""What calls cost: they are journaled, counted, and kept below the caps."""

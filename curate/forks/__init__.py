@@ -1,0 +1,1 @@
+"""Forks: where they are made, how, and what came of each."""

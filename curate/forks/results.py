@@ -1,0 +1,117 @@
+"""Write what became of forks, and count it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import Arm, ArmCount, PairKind, PreferencePair
+from coa.records.trajectory import StopReason
+from coa.rollout.points import Point, PointOutcome
+from coa.store import tables
+from coa.store.metrics import rate, stop_reason_counts
+
+FOUND_BY = "shared_prefix"
+"""Why the point of a pair was chosen that `curate.shared_prefix` found."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """The counts of a run."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Points by outcome, and pairs by kind."""
+    stop_reasons: Counter[StopReason] = field(default_factory=Counter)
+    """Continuations by stop reason."""
+    num_pairs: int = 0
+    num_worths: int = 0
+    """Points where the worth of acting was estimated."""
+    sum_worths: float = 0.0
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    """What the continuations cost, whenever it was paid."""
+    server: Mapping[str, object] = field(default_factory=dict)
+    """What the teacher's server was seen to do, as metrics."""
+
+    def metrics(self) -> dict[str, object]:
+        """Return the counts for the metrics of the stage."""
+        found: dict[str, object] = {}
+        for name in (*PairKind, *PointOutcome):
+            found[str(name)] = self.counts[name]
+        return found
+
+    def worth_metrics(self) -> dict[str, object]:
+        """Return what both arms took, and what acting is worth on average, for the metrics."""
+        num_continuations = self.stop_reasons.total()
+        return {
+            "continuations": num_continuations,
+            "continuations_per_pair": rate(num_continuations, self.num_pairs),
+            "mean_worth": round(self.sum_worths / max(self.num_worths, 1), 4),
+        }
+
+    def endings(self) -> dict[str, object]:
+        """Return how the continuations ended, and what they cost, for the metrics."""
+        stop_reasons = stop_reason_counts(self.stop_reasons)
+        return {"stop_reasons": stop_reasons, "costs": self.costs, **self.server}
+
+
+class ResultWriter:
+    """A writer of pairs, continuations and points that counts them."""
+
+    def __init__(
+        self, pairs: tables.TableWriter, forks: tables.TableWriter, points: tables.TableWriter
+    ) -> None:
+        self.totals = Totals()
+        self.pairs = pairs
+        self.points = points
+        self._forks = forks
+
+    def write_fork(self, row: GradedTrajectory) -> None:
+        """Write a continuation."""
+        self._forks.write(row)
+        self.totals.stop_reasons[row.trajectory.stop_reason] += 1
+
+    def write_point(self, point: Point, pair: PreferencePair | None) -> None:
+        """Write what became of a point."""
+        self.points.write(point)
+        self.totals.counts[point.outcome] += 1
+        if point.worth is not None:
+            self.totals.num_worths += 1
+            self.totals.sum_worths += point.worth.value
+        if pair is not None:
+            self.totals.num_pairs += 1
+            self.pairs.write(pair)
+            self.totals.counts[pair.kind] += 1
+
+    def add_found(self, path: Path) -> None:
+        """Write the pairs that `curate.shared_prefix` found, with the point of each.
+
+        Raises:
+            InputError: the file is missing or has no pairs.
+        """
+        for pair in tables.read_table(path, PreferencePair):
+            point = found_point(pair)
+            self.pairs.write(pair)
+            self.points.write(point)
+            self.totals.counts.update([point.outcome, pair.kind])
+
+
+def found_point(pair: PreferencePair) -> Point:
+    """Describe the point at which two trajectories part, as if the right one had been forked."""
+    tried = ArmCount(pair.num_think, pair.num_think_correct)
+    arm = Arm.THINK
+    if pair.kind is PairKind.THINK_IS_BETTER:
+        tried = ArmCount(pair.num_act, pair.num_act_correct)
+        arm = Arm.ACT
+    return Point(
+        parent_id=pair.trajectory_id,
+        point=pair.point,
+        arm=arm,
+        outcome=PointOutcome.PAIRED,
+        parent_is_correct=True,
+        num_continuations=tried.total,
+        num_correct=tried.correct,
+        pair_id=pair.pair_id,
+        tool=pair.tool,
+        chosen_by=FOUND_BY,
+    )

@@ -1,0 +1,19 @@
+"""Tell by an expression over a file of graded rows whether each of them is right."""
+
+from pathlib import Path
+
+import polars as pl
+
+from coa.records.graded import RightBy
+from coa.store import tables
+
+
+def right_column(path: Path, by: RightBy = RightBy.EXACT_MATCH) -> pl.Expr:
+    """Return `coa.records.graded.is_right` as an expression; null where nobody can tell."""
+    judged = pl.lit(None, dtype=pl.Boolean)
+    if "judgement" in tables.open_parquet(path).schema_arrow.names:
+        judged = pl.col("judgement").struct.field("is_right")
+    if by is RightBy.JUDGE:
+        return judged
+    name = "cover_exact_match" if by is RightBy.COVER_MATCH else "exact_match"
+    return pl.coalesce(pl.col("grade").struct.field(name), judged)

@@ -1,0 +1,1 @@
+"""Copies and overlaps: what must not be trained on."""
