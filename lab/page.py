@@ -111,10 +111,14 @@ def describe(lab: Lab, name: str, folder: Path = FOLDER) -> dict[str, Any]:
     systems, notes = find_systems(lab, experiment, folder)
     kept = [system for system in systems if system.seeds]
     by_name = {system.name: system for system in kept}
+    groups = []
+    for group in GROUPS:
+        if any(system.mean("exact_match", group) for system in kept):
+            groups.append(group)
     differences = []
     for ours, theirs in experiment.compares:
         if ours in by_name and theirs in by_name:
-            differences += _differences(by_name[ours], by_name[theirs])
+            differences += _differences(by_name[ours], by_name[theirs], groups)
     first = kept[0].row if kept else None
     targets = []
     for system in systems:
@@ -123,7 +127,9 @@ def describe(lab: Lab, name: str, folder: Path = FOLDER) -> dict[str, Any]:
     return {
         "name": name,
         "experiment": experiment,
-        "rows": [_cells(system, experiment) for system in kept],
+        "groups": groups,
+        "knows_facts": "popular" in groups,
+        "rows": [_cells(system, experiment, groups) for system in kept],
         "has_paper": any(system.row.paper for system in kept),
         "has_gate": any(found.gate for system in kept for found in system.seeds),
         "differences": differences,
@@ -135,14 +141,16 @@ def describe(lab: Lab, name: str, folder: Path = FOLDER) -> dict[str, Any]:
     }
 
 
-def _cells(system: System, experiment: Experiment) -> dict[str, Any]:
+def _cells(system: System, experiment: Experiment, groups: Sequence[str]) -> dict[str, Any]:
     """Return the cells of one row of the table."""
     seeds = system.seeds
     paper = system.row.paper
     return {
         "title": system.row.title,
         "seeds": [(kept.seed, _percent(kept.mean("exact_match"))) for kept in seeds],
-        "groups": [_with_interval(system.mean("exact_match", group)) for group in GROUPS],
+        "groups": [_with_interval(system.mean("exact_match", group)) for group in groups],
+        "f1": _number(system.average([kept.figures().get("f1") for kept in seeds])),
+        "forced": _percent(system.average([kept.mean("is_forced") for kept in seeds])),
         "known": _number(system.average([kept.search_rate("known") for kept in seeds])),
         "unknown": _number(system.average([kept.search_rate("unknown") for kept in seeds])),
         "actions": _number(system.average([kept.mean("num_actions") for kept in seeds])),
@@ -157,11 +165,11 @@ def _cells(system: System, experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _differences(ours: System, theirs: System) -> list[dict[str, Any]]:
+def _differences(ours: System, theirs: System, groups: Sequence[str]) -> list[dict[str, Any]]:
     """Return a line for each way of drawing that the seeds allow."""
     lines = []
     for over in Over:
-        cells = [compare(ours, theirs, over, group) for group in GROUPS]
+        cells = [compare(ours, theirs, over, group) for group in groups]
         if any(cells):
             num_seeds = len(_evaluated(ours) & _evaluated(theirs))
             lines.append(

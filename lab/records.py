@@ -158,13 +158,16 @@ def fill(text: str, places: Mapping[str, object]) -> str:
 
 @cache
 def read_lab(folder: Path = FOLDER) -> Lab:
-    """Read the experiments of a lab.
+    """Read the experiments of a lab; a folder that has none is looked up beside the packages.
 
     Raises:
         InputError: the file cannot be read, or holds something else.
         ConfigError: an experiment names a row that is not there, or a name stands twice.
     """
     path = folder / FILE
+    if not path.is_file() and not folder.is_absolute():
+        # In a project of one's own the experiments are those that the toolkit brings.
+        path = Path(__file__).parent.parent / path
     try:
         lab = msgspec.convert(YAML(typ="safe").load(path.read_text(encoding="utf-8")), Lab)
     except (OSError, UnicodeDecodeError, YAMLError, msgspec.ValidationError) as error:

@@ -22,12 +22,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def part_of(name: str) -> str:
     """Write the page, and return an experiment's part of it."""
     page.main([])
-    return page.OUT.read_text().partition(f'<h2 id="{name}"')[2].partition("<h2 id=")[0]
+    return (
+        (page.REPORTS / "lab.html")
+        .read_text()
+        .partition(f'<h2 id="{name}"')[2]
+        .partition("<h2 id=")[0]
+    )
 
 
 def test_without_rows_the_page_says_of_every_experiment_that_it_is_not_run(folder: Path) -> None:
     assert "0 of " in page.main([])
-    text = page.OUT.read_text()
+    text = (page.REPORTS / "lab.html").read_text()
     assert text.count("Not run") == len(read_lab().experiments)
     assert "dvc --cd lab repro row@alpha_0-0" in text
     assert "<script" not in text

@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 from coa.errors import ConfigError, InputError
 from lab.plan import Plan, main, read_data, read_plan
-from lab.records import FILE, read_lab
+from lab.records import read_lab
 from tests.lab_support import LOCK, plans_of, write_params
 
 ROWS = ("test_pretrain_cot", "sft1", "sft2", "cot_half", "test_rl2", "gate_model_sft2")
@@ -37,15 +37,20 @@ def test_every_chain_begins_with_pre_training_and_every_training_is_of_a_row() -
     assert used == {*lab.trainings, *lab.sets}
 
 
-def test_every_row_is_of_an_experiment() -> None:
-    lab = read_lab()
+LABS = pytest.mark.parametrize("lab_folder", ["lab", "lab/smollm"])
+
+
+@LABS
+def test_every_row_is_of_an_experiment(lab_folder: str) -> None:
+    lab = read_lab(Path(lab_folder))
     shown = [name for experiment in lab.experiments.values() for name in experiment.rows]
     assert set(shown) == set(lab.rows)
 
 
-def test_dvc_runs_the_rows_and_seeds_of_the_experiments() -> None:
-    lab = read_lab()
-    text = (FILE.parent / "dvc.yaml").read_text()
+@LABS
+def test_dvc_runs_the_rows_and_seeds_of_the_experiments(lab_folder: str) -> None:
+    lab = read_lab(Path(lab_folder))
+    text = (Path(__file__).parent.parent / lab_folder / "dvc.yaml").read_text()
     matrix = YAML(typ="safe").load(text)["stages"]["row"]["matrix"]
     assert matrix == {"row": list(lab.rows), "seed": list(lab.seeds)}
 
@@ -137,14 +142,15 @@ def test_an_unknown_place_or_row_is_an_error_that_names_the_known_ones(tmp_path:
         "experiments: {}\n"
     )
     with pytest.raises(ConfigError, match="unknown place 'nobody'"):
-        read_lab(path).chain_of("a")
-    other = tmp_path / "others.yaml"
+        read_lab(tmp_path).chain_of("a")
+    other = tmp_path / "other/experiments.yaml"
+    other.parent.mkdir()
     other.write_text(
         "seeds: [0]\ntrainings: {}\nrows: {}\nexperiments:\n"
         "  one: {title: t, claim: c, reading: r, rows: [b]}\n"
     )
     with pytest.raises(ConfigError, match="unknown row 'b'"):
-        read_lab(other)
+        read_lab(other.parent)
 
 
 def test_a_training_that_needs_itself_is_an_error(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_a_training_that_needs_itself_is_an_error(tmp_path: Path) -> None:
         "\nrows: {}\nexperiments: {}\n"
     )
     with pytest.raises(ConfigError, match="needs itself"):
-        read_lab(path).chain_of("a")
+        read_lab(tmp_path).chain_of("a")
 
 
 def test_a_broken_lock_is_an_error(tmp_path: Path) -> None:
