@@ -1,6 +1,7 @@
 """Build the index folder from passages, and run the command that does it."""
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError, InputError, OutputError
+from coa.records.question import Question
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import HEAP_BYTES, Manifest, build_index
 from coa.search.embedded import EmbeddedSearch
 from coa.search.index import main
+from coa.store.tables import write_table
 from tests.corpus_support import (
     row,
     write_jsonl,
@@ -305,6 +308,24 @@ def test_the_command_builds_an_index_that_opens(workplace: Path) -> None:
     engine = EmbeddedSearch.open(Path("data/index"))
     assert summary == f"data/index: 20 passages from corpus.jsonl, {engine.fingerprint}"
     assert found(engine, "title 7", 1) == ["p7"]
+
+
+def test_gold_titles_that_the_corpus_lacks_are_reported_by_data_set(workplace: Path) -> None:
+    questions = [
+        Question("a", "?", ("x",), "train", gold_titles=("Title 7", "title 8"), source="one"),
+        Question("b", "?", ("x",), "train", gold_titles=("title 7", "Elsewhere"), source="one"),
+        Question("c", "?", ("x",), "test", gold_titles=("title 9",), source="two"),
+        Question("d", "?", ("x",), "test", source="three"),
+    ]
+    write_table(Path("data/questions.parquet"), Question, questions)
+    summary = main([]).splitlines()
+    assert summary[1:] == [
+        "one: 1 of 2 questions lack a gold passage; 1 of 3 gold titles are of no passage"
+    ]
+    metrics = json.loads(Path("metrics/index.json").read_text())["gold_titles"]
+    assert metrics["one"] == {"questions": 2, "incomplete": 1, "titles": 3, "missing": 1}
+    assert metrics["two"]["incomplete"] == 0
+    assert "three" not in metrics
 
 
 def test_the_command_reads_a_folder_and_its_fingerprint_covers_every_file(workplace: Path) -> None:

@@ -2,21 +2,25 @@
 
     python -m coa.search.index [corpus=FILE_OR_FOLDER] [out=data/index]
 
-Reads parquet, JSON lines or CSV; `index.columns` says which of their columns holds what.
+Reads parquet, JSON lines or CSV; `index.columns` says which of their columns holds what. Where the
+questions are there, it reports for each data set which gold titles the corpus lacks.
 """
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from coa.errors import ConfigError
 from coa.progress import Progress
+from coa.records.question import Question
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
+from coa.search.gold_titles import GoldTitles
 from coa.settings.params import Params
-from coa.store.files import INDEX
+from coa.store import tables
+from coa.store.files import INDEX, QUESTIONS
 from coa.store.metrics import write_metrics
 
 
@@ -65,14 +69,26 @@ def main(arguments: Sequence[str]) -> str:
     is_pipelines = check_is_own(params)
     files = corpus_files(params.corpus)
     out = Path(params.out)
-    passages = read_passages(files, params.columns)
+    gold = GoldTitles(tables.read_table(QUESTIONS, Question) if QUESTIONS.is_file() else ())
+    passages = gold.watch(read_passages(files, params.columns))
     settings = IndexSettings(is_stemmed=params.is_stemmed)
     digest = corpus_hash(files)
     with Progress("index", expected_rows(files), "passages") as progress:
         manifest = build_index(passages, out, settings, digest, progress)
+    coverage = gold.coverage()
     if is_pipelines:
-        write_metrics("index", {"num_passages": manifest.num_passages})
-    return f"{out}: {manifest.num_passages:,} passages from {params.corpus}, {manifest.fingerprint}"
+        by_set = {name: asdict(found) for name, found in coverage.items()}
+        write_metrics("index", {"num_passages": manifest.num_passages, "gold_titles": by_set})
+    lines = [
+        f"{out}: {manifest.num_passages:,} passages from {params.corpus}, {manifest.fingerprint}"
+    ]
+    for name, found in coverage.items():
+        if found.incomplete:
+            lines.append(
+                f"{name}: {found.incomplete:,} of {found.questions:,} questions lack a gold "
+                f"passage; {found.missing:,} of {found.titles:,} gold titles are of no passage"
+            )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
