@@ -17,7 +17,7 @@ from annotate.layouts import LAYOUTS, Form, Layout, QuestionLayout
 from annotate.settings import AnnotateParams
 from annotate.state import State
 from coa.errors import ConfigError, MissingExtraError, ServiceError
-from coa.store.reviews import LAYOUT_VERSION, ReviewKind, ReviewQuestion
+from coa.store.reviews import LAYOUT_VERSION, ReviewKind
 
 if TYPE_CHECKING:
     import argilla
@@ -227,13 +227,11 @@ class Deployment:
         Returns:
             The number of items that were added, and of those brought up to date.
         """
-        causes_id = _question_id(data_set, ReviewQuestion.CAUSES)
-        suggests_causes = self._annotate.push.suggests_causes
         num_before = self._num_records(data_set)
         num_sent = 0
         remaining = iter(items)
         while batch := list(islice(remaining, _RECORDS_AT_ONCE)):
-            records = [_record(item, causes_id, suggests_causes) for item in batch]
+            records = [_record(item) for item in batch]
             path = f"/api/v1/datasets/{data_set.id}/records/bulk"
             self.request("PUT", path, json={"items": records})
             num_sent += len(batch)
@@ -263,13 +261,6 @@ class Deployment:
         return {user["id"]: user["username"] for user in users}
 
 
-def _question_id(data_set: "argilla.Dataset", name: ReviewQuestion) -> Any:
-    for question in data_set.questions:
-        if question.name == name:
-            return question.id
-    return None
-
-
 def _refused(method: str, path: str, said: str) -> ServiceError:
     return ServiceError("Argilla refuses a request", where=f"{method} {path}", got=said)
 
@@ -280,22 +271,13 @@ def _first_line(error: Exception) -> str:
     return first[:300]
 
 
-def _record(item: "Item", causes_id: Any, suggests_causes: bool) -> dict[str, Any]:
+def _record(item: "Item") -> dict[str, Any]:
     """Write an item as a record of Argilla's API."""
-    record: dict[str, Any] = {
+    return {
         "external_id": item.record_id,
         "fields": dict(item.fields),
         "metadata": dict(item.metadata),
     }
-    if suggests_causes and causes_id is not None and item.causes:
-        suggestion = {
-            "question_id": str(causes_id),
-            "value": list(dict.fromkeys(item.causes)),
-            "type": "model",
-            "agent": "curate.analyse",
-        }
-        record["suggestions"] = [suggestion]
-    return record
 
 
 def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":

@@ -53,8 +53,6 @@ class Item:
     """HTML by field."""
     metadata: Metadata
     """For filters; nothing that gives an answer away is visible to reviewers."""
-    causes: tuple[str, ...] = ()
-    """The automatic causes, for a suggestion."""
 
     @property
     def record_id(self) -> str:
@@ -207,37 +205,31 @@ def _verdicts_for(
 
 
 def _trajectory_items(reasons: Mapping[str, str]) -> Iterator[Item]:
-    causes_by_id = _causes(reasons)
+    causes = _causes(reasons)
     verdicts = _verdicts_for(reasons, ReviewKind.TRAJECTORY)
     for row in _graded(reasons):
         trajectory = row.trajectory
         row_id = trajectory.trajectory_id
-        causes = causes_by_id.get(row_id, ())
         overlap = {} if row.grade.f1 is None else {"f1": row.grade.f1}
         metadata: Metadata = {
             **overlap,
             "reason": reasons[row_id],
             "mode": str(trajectory.mode),
             "searches": trajectory.num_actions,
-            "cause": causes[0] if causes else "none",
+            "cause": causes.get(row_id) or "none",
             "grade": str(row.grade.verdict),
         }
         version = trajectory_version(row)
         notes = show_verdicts(verdicts.get((row_id, version), Counter()), {})
         fields = layouts.trajectory_fields(row, notes)
-        yield Item(row_id, version, fields, metadata, causes)
+        yield Item(row_id, version, fields, metadata)
 
 
-def _causes(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the causes of each trajectory, the primary one first, then the contributing ones."""
-    contributing = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
-    rows = _read(ANALYSED, ["trajectory_id", "cause", "contributing"])
-    columns = rows.select("trajectory_id", "cause", contributing)
-    wanted = columns.filter(pl.col("trajectory_id").is_in(list(ids)))
-    found = {}
-    for row_id, cause, more in wanted.collect().iter_rows():
-        found[row_id] = (cause, *more) if cause else tuple(more)
-    return found
+def _causes(ids: Iterable[str]) -> dict[str, str | None]:
+    """Return the primary cause of each trajectory."""
+    rows = _read(ANALYSED, ["trajectory_id", "cause"])
+    wanted = rows.filter(pl.col("trajectory_id").is_in(list(ids))).select("trajectory_id", "cause")
+    return dict(wanted.collect().iter_rows())
 
 
 def _pair_items(reasons: Mapping[str, str]) -> Iterator[Item]:

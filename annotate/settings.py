@@ -4,7 +4,6 @@ It describes the server on this machine, what is pushed to it, and whose word co
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -13,37 +12,20 @@ from coa.store.adjudication import AdjudicationParams
 from coa.store.reviews import ReviewKind
 
 
-class Action(StrEnum):
-    """The things that `annotate.serve` can do."""
-
-    SERVE = "serve"
-    """Run the server until it is stopped."""
-    BACKUP = "backup"
-    """Copy the state into a new folder under `backups` in it; the server may be running."""
-    RESET = "reset"
-    """Make a backup, then forget every account, record and response."""
-
-
 @dataclass(frozen=True, slots=True)
 class ServeParams:
     """The server on this machine."""
 
-    action: Action = Action.SERVE
-    """What is done."""
     state: str = ".argilla"
     """The one folder that holds database, secret and accounts."""
     host: str = "127.0.0.1"
     """The address to listen on; others than this machine's own are warned about."""
     port: int = 6900
     """Its port."""
-    redis_url: str = ""
-    """A Redis for background jobs; empty for one inside the server."""
     owner: str = "owner"
     """Account that pushes and pulls; its key stays in the state folder."""
     annotators: tuple[str, ...] = ()
     """Accounts of the reviewers: made at the start, their passwords shown once."""
-    accepts_upgrade: bool = False
-    """Open a folder of another version of Argilla after a backup; changes its database for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +42,6 @@ class PushParams:
     """Failed trajectories of these causes alone; empty for all causes."""
     reviewers_per_item: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Reviewers that see the same item; from two on agreement can be measured."""
-    suggests_causes: bool = False
-    """Show the automatic cause as a suggestion; an agreement measured then is worth nothing."""
     round: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
     """1, or 2: the items on which the reviewers in data/reviews.parquet disagree."""
     seed: int = 0

@@ -1,16 +1,12 @@
 """Keep everything of the server on this machine in one folder: database, secret, the owner's key.
 
-Only this user can read it. `backup` copies it while the server may be running; `reset` forgets all
-but the backups.
+Only this user can read it.
 """
 
 import secrets
-import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,24 +19,9 @@ _SECRET = "secret"
 _KEY = "owner.key"
 _VERSION = "version"
 _ADDRESS = "address"
-_BACKUPS = "backups"
 _LOCK = "lock"
 _LEAST_SECRET_CHARS = 32
 """With an empty or a short secret anybody could sign a session."""
-
-_OWN = (
-    DATABASE,
-    f"{DATABASE}-wal",
-    f"{DATABASE}-shm",
-    f"{DATABASE}-journal",
-    _SECRET,
-    _KEY,
-    _VERSION,
-    _ADDRESS,
-    "server.log",
-    "server_id.dat",
-)
-"""The files that the server and this module write; a folder that a person chose may hold others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +82,7 @@ class State:
                 where=path,
                 expected=f"at least {_LEAST_SECRET_CHARS} characters",
                 got=f"{len(found)} characters",
-                fix=f"copy it from a folder under {self.folder / _BACKUPS}, "
-                "or python -m annotate.serve action=reset",
+                fix="copy it from a backup, or name another folder: annotate.serve.state",
             )
         made = secrets.token_hex(_LEAST_SECRET_CHARS)
         self._write(name, made)
@@ -125,12 +105,11 @@ class State:
         path = self.folder / _ADDRESS
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def check_version(self, pinned: str, *, accepts_upgrade: bool) -> None:
+    def check_version(self, pinned: str) -> None:
         """Refuse a folder that another version of Argilla wrote.
 
         Args:
             pinned: The version that is to be run.
-            accepts_upgrade: Back up a folder of another version and go on.
 
         Raises:
             ConfigError: the versions differ.
@@ -138,62 +117,12 @@ class State:
         path = self.folder / _VERSION
         found = path.read_text(encoding="utf-8") if path.exists() else ""
         if self.has_accounts() and found != pinned:
-            if not accepts_upgrade:
-                raise ConfigError(
-                    "the state folder belongs to another version of Argilla",
-                    where=self.folder,
-                    expected=pinned,
-                    got=found or "no version file",
-                    fix="pull the reviews with the version that wrote it; "
-                    "then either run with accepts_upgrade=true, "
-                    "which makes a backup and changes the database for good, "
-                    "or name another annotate.serve.state",
-                )
-            self.backup()
-        self._write(_VERSION, pinned)
-
-    def backup(self) -> Path:
-        """Copy the state into a new folder under `backups`, and return that folder.
-
-        The copy of the database is that of one moment.
-
-        Raises:
-            InputError: there is nothing to copy.
-            OutputError: the copy cannot be written.
-        """
-        if not self.has_accounts():
-            raise InputError(
-                f"{self.folder} holds no database",
-                fix="start the server once: python -m annotate.serve",
+            raise ConfigError(
+                "the state folder belongs to another version of Argilla",
+                where=self.folder,
+                expected=pinned,
+                got=found or "no version file",
+                fix="pull the reviews with the version that wrote it, "
+                "then name another folder: annotate.serve.state",
             )
-        copy = self.folder / _BACKUPS / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-        try:
-            copy.mkdir(parents=True, mode=0o700)
-            for name in (_SECRET, _KEY, _VERSION, _ADDRESS):
-                if (self.folder / name).exists():
-                    shutil.copy2(self.folder / name, copy / name)
-            self._copy_database(copy / DATABASE)
-        except (OSError, sqlite3.Error) as error:
-            cause = error if isinstance(error, OSError) else OSError(str(error))
-            raise writing_error(copy, cause) from error
-        return copy
-
-    def _copy_database(self, to: Path) -> None:
-        source = sqlite3.connect(self.folder / DATABASE)
-        target = sqlite3.connect(to)
-        try:
-            source.backup(target)
-        finally:
-            source.close()
-            target.close()
-
-    def reset(self) -> Path:
-        """Make one more backup, forget everything else, and return the backup's folder.
-
-        Files that are not the server's stay.
-        """
-        with self.lock():
-            copy = self.backup()
-            for name in _OWN:
-                (self.folder / name).unlink(missing_ok=True)
-        return copy
+        self._write(_VERSION, pinned)

@@ -19,7 +19,6 @@ from coa.store.files import (
     ASSEMBLED,
     DATA,
     QUESTIONS,
-    SHARED_PREFIX_PAIRS,
     STUDENT_ASSEMBLED,
     TRAINED,
 )
@@ -112,17 +111,6 @@ class Plan:
         if self.student and self._student_pairs:
             found.append("cot_a")
         return found
-
-    @property
-    def more_pairs(self) -> str:
-        """Return the file of pairs that are added to the forked ones; empty where there is none."""
-        path: str = self._values["branch"]["more_pairs"]
-        return path if self.makes_pairs else ""
-
-    @property
-    def finds_pairs(self) -> bool:
-        """Tell whether those pairs are found in the trajectories of this run."""
-        return self.more_pairs == SHARED_PREFIX_PAIRS.as_posix()
 
     @property
     def fork_prompts(self) -> list[str]:

@@ -10,8 +10,7 @@ other` it takes the arm that the trajectory did not take, and a pair is kept whe
 two is right, so both kinds of the paper come out (AutoCoA, section 3). With `both` it takes both
 arms until it is clear what acting is worth there (`curate/forks/arms.py`).
 Writes data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet
-(what became of every point); `graded=` and `out=` name others. With `branch.more_pairs` the pairs
-that `curate.shared_prefix` found follow in the first and the last of them.
+(what became of every point); `graded=` and `out=` name others.
 """
 
 import sys
@@ -127,8 +126,6 @@ def main(arguments: Sequence[str]) -> str:
     ):
         results = ResultWriter(pairs, continuations, points)
         saved = run_interruptible(branch(work.choose(forks), params, results, work))
-        if settings.more_pairs and not work.is_part:
-            results.add_found(Path(settings.more_pairs))
     totals = results.totals
     ended = shown_stop_reasons(totals.stop_reasons)
     if work.is_part:

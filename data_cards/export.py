@@ -12,7 +12,7 @@ built are written, or those of them that `sets` names.
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from coa.errors import InputError
@@ -24,13 +24,11 @@ from coa.store.output_folder import OwnFolder, replace_folder
 from data_cards.catalogue import SetName, built_sets, published_splits
 from data_cards.formats.published_rows import write_rows
 from data_cards.formats.registry import FORMATS, README, ExportFormat, Target, own_files, readme
-from data_cards.formats.sharegpt import INFO, describe
+from data_cards.formats.sharegpt import describe
 from data_cards.formats.source import Row, Source
 from data_cards.formats.tokenised import write_tokenised
 
 OWN_FOLDER = OwnFolder("python -m data_cards.export", README, own_files())
-_OLDER_MARK = f"llamafactory/{INFO}"
-"""The file that every export had before there was a README.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def main(arguments: Sequence[str]) -> str:
     params = settings.section(ExportParams)
     names = chosen_sets(params, built_sets(settings.section(AssembleParams, "assemble")))
     out = Path(params.out)
-    with replace_folder(out, _own_folder(out)) as folder:
+    with replace_folder(out, OWN_FOLDER) as folder:
         counts = write_all(folder, names, params)
     sizes = [f"{count:,} {name}" for name, count in counts.items()]
     return f"{out}: {', '.join(sizes)}"
@@ -86,12 +84,6 @@ def chosen_sets(params: ExportParams, built: Sequence[SetName]) -> list[SetName]
             fix="see section `assemble` and the last line of python -m curate.assemble",
         )
     return [name for name in built if name in wanted]
-
-
-def _own_folder(out: Path) -> OwnFolder:
-    """Say how an export of this command is recognised; an older one has no README.md."""
-    is_older = (out / _OLDER_MARK).is_file() and not (out / README).exists()
-    return replace(OWN_FOLDER, always=_OLDER_MARK) if is_older else OWN_FOLDER
 
 
 def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> dict[str, int]:

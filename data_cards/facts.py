@@ -160,7 +160,6 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
         license=pl.lit(""),
         value_of_acting=act - think,
         tool=pl.col("tool") if "tool" in found else pl.lit(_OLD_TOOL),
-        **_worth_columns(has_worth="worth" in found),
         num_chars=_chars("prefix") + _chars("chosen") + _chars("rejected"),
         **{
             f"{LENGTH}shared prefix, policy's words": _policy_words("prefix"),
@@ -168,17 +167,6 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
             f"{LENGTH}rejected side, policy's words": _policy_words("rejected"),
         },
     )
-
-
-def _worth_columns(*, has_worth: bool) -> dict[str, pl.Expr]:
-    """Return what a pair says of the worth of acting; nulls in a file from before that column."""
-    columns: dict[str, pl.Expr] = {}
-    for field in ("value", "price", "confidence"):
-        value = pl.lit(None, dtype=pl.Float64)
-        if has_worth:
-            value = pl.col("worth").struct.field(field)
-        columns[f"worth_{field}"] = value
-    return columns
 
 
 def _question_facts(path: Path) -> pl.LazyFrame:

@@ -155,18 +155,6 @@ def lock_commit() -> str:
     return commit.strip()
 
 
-def stage_of(path: Path) -> str:
-    """Return the stage that made a file or folder, as dvc.lock has it; empty where none did.
-
-    Raises:
-        InputError: dvc.lock is broken.
-    """
-    for stage, made in read_lock().outs.items():
-        if path.as_posix() in made:
-            return stage
-    return ""
-
-
 def dvc_remote() -> str:
     """Return the default DVC remote without user name and password; empty where there is none."""
     name = _setting("core.remote")

@@ -1,8 +1,7 @@
-"""Publish the sets, or a trained model, with their card on the Hugging Face Hub, behind a gate.
+"""Publish the sets with their cards on the Hugging Face Hub, behind a gate.
 
     python -m data_cards.publish repository=me/coa dry_run=true
     python -m data_cards.publish repository=me/coa allow=scripted_teacher
-    python -m data_cards.publish repository=me/coa-sft2 model=data/train/sft2
 
 Copies the files to a private folder, checks the copy and uploads that copy with one commit and one
 tag. Refuses with all reasons at once (data_cards/publishing/gate.py); `allow` waives reasons by
@@ -29,11 +28,9 @@ from coa.settings.params import Params
 from coa.store.files import ASSEMBLED, RENDERED
 from coa.store.output_folder import remove_leftovers, working_folder
 from data_cards import provenance
-from data_cards.cards.all_sets import render
+from data_cards.cards.card import render
 from data_cards.cards.card_files import stale_files
-from data_cards.cards.measure_model import measure_model
-from data_cards.cards.model_card import card_files, card_folder, render_card
-from data_cards.cards.safe_markdown import Markdown, table, visible
+from data_cards.cards.safe_markdown import Markdown, table
 from data_cards.catalogue import (
     HAS_TRAJECTORIES,
     SetName,
@@ -52,22 +49,17 @@ from data_cards.publishing.checked_copy import (
     FOLDER,
     Content,
     Hashes,
-    copy_model,
     copy_sets,
     hashes_of,
     require_unchanged,
 )
 from data_cards.publishing.gate import (
-    MODEL_REASONS,
     MUST_HOLD,
-    SET_REASONS,
     Reason,
     Refusal,
-    check_model,
     check_sets,
     enforce,
     how_to_waive,
-    key_refusals,
     read_allowed,
 )
 from data_cards.publishing.hub import Change, HubRepository, Remote, changes
@@ -81,8 +73,6 @@ _MAX_SHOWN = 40
 class Version:
     """What is to be published, and what stands against it."""
 
-    kind: str
-    """`dataset` or `model`."""
     summary: str
     """One line for the commit."""
     files: dict[str, Content]
@@ -90,8 +80,6 @@ class Version:
     hashes: dict[str, Hashes]
     """Those of the files, taken before they were checked."""
     refusals: list[Refusal]
-    left_out: tuple[str, ...] = ()
-    """Files of a model's folder that are not published."""
 
 
 def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Version:
@@ -111,7 +99,7 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Versi
     with sets_in(copied_sets):
         written = write_published(names, published, student_prompt(params))
         hashes = {path: hashes_of(path) for path in written}
-        rendered = render(params, section, published)
+        rendered = render(params, section)
         cards = rendered.files()
         refusals = check_sets(
             cards=rendered.sets,
@@ -122,13 +110,13 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Versi
             published=published,
         )
         if publish.repository != section.repository:
-            renamed = render(params, replace(section, repository=publish.repository), published)
+            renamed = render(params, replace(section, repository=publish.repository))
             cards |= renamed.texts()  # The pictures stay those that were compared.
         files = {**cards, **set_files(names, publish.num_traces, published)}
     require_unchanged(copies)
     num_rows = sum(card.info.num_rows for card in rendered.sets)
     hashes_by_name = _hashes_by_name(files, hashes)
-    return Version("dataset", f"{num_rows:,} rows", files, hashes_by_name, refusals)
+    return Version(f"{num_rows:,} rows", files, hashes_by_name, refusals)
 
 
 def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dict[str, Content]:
@@ -144,31 +132,6 @@ def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dic
         if name in HAS_TRAJECTORIES:
             files |= trace_files(name, num_traces)
     return files
-
-
-def prepare_model(params: Params, publish: PublishParams, private: Path) -> Version:
-    """Copy a model's files to a private folder and check the copy.
-
-    Raises:
-        InputError: the folder is not a trained model, or a file is broken, a link or changed
-            meanwhile.
-        ConfigError: a setting is wrong.
-        OutputError: a copy cannot be written.
-    """
-    folder = Path(publish.model)
-    section = params.section(RenderParams, "render")
-    copied = copy_model(folder, private)
-    check(section)
-    facts = measure_model(folder)
-    card = render_card(facts, section)
-    stale = stale_files(card_folder(folder), card_files(card, private))
-    refusals = check_model(card, stale, folder, section.licenses)
-    refusals += key_refusals(copied.texts())
-    files: dict[str, Content] = {file.copy.name: file.copy for file in copied.copies}
-    files |= card_files(render_card(facts, section, publish.repository), private)
-    require_unchanged(copied.copies)
-    hashes = _hashes_by_name(files, {file.copy: file.hashes for file in copied.copies})
-    return Version("model", folder.name, files, hashes, refusals, copied.left_out)
 
 
 def _hashes_by_name(
@@ -187,7 +150,6 @@ def add_record(version: Version, waived: Sequence[Reason]) -> None:
     Raises:
         InputError: dvc.lock is broken.
     """
-    checked = MODEL_REASONS if version.kind == "model" else SET_REASONS
     commit = provenance.code_state().commit
     lock = provenance.read_lock()
     lineage = {
@@ -195,11 +157,11 @@ def add_record(version: Version, waived: Sequence[Reason]) -> None:
         "code_commit": commit,
         "dvc_lock_sha256": lock.sha256,
         "outs_md5": lock.outs,
-        "checked": list(checked),
+        "checked": list(Reason),
         "waived": list(waived),
     }
     rows = []
-    for reason in checked:
+    for reason in Reason:
         holds = "**waived**" if reason in waived else "yes"
         rows.append((Markdown(f"`{reason}`"), Markdown(MUST_HOLD[reason]), Markdown(holds)))
     checks = table(("check", "what must hold", "holds"), rows)
@@ -305,7 +267,7 @@ def plan(hub: HubRepository, hashes: Mapping[str, Hashes], remote: Remote) -> li
     return changes(hashes, remote.files)
 
 
-def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence[Reason]) -> bool:
+def record(repository: str, tag: str, revision: str, waived: Sequence[Reason]) -> bool:
     """Note which revisions belong together, once; return whether that is new.
 
     Raises:
@@ -314,7 +276,7 @@ def record(repository: str, kind: str, tag: str, revision: str, waived: Sequence
     line = json.dumps(
         {
             "repository": repository,
-            "kind": kind,
+            "kind": "dataset",
             "tag": tag,
             "hub_revision": revision,
             "code_commit": provenance.code_state().commit,
@@ -393,25 +355,21 @@ def publish(params: Params, section: PublishParams, private: Path) -> str:
         ServiceError: the Hub cannot be reached or refuses.
     """
     allowed = read_allowed(section.allow)
-    prepare = prepare_model if section.model else prepare_sets
-    version = prepare(params, section, private)
-    hub = HubRepository(version.kind, section.repository)
+    version = prepare_sets(params, section, private)
+    hub = HubRepository(section.repository)
     if not sys.stderr.isatty():
         disable_progress_bars()
     waived = sorted({refusal.reason for refusal in version.refusals} & allowed)
     add_record(version, waived)
-    left_out = ""
-    if version.left_out:
-        left_out = visible(f"; not published: {', '.join(version.left_out)}")
     if section.dry_run:
         against = [refusal for refusal in version.refusals if refusal.reason not in allowed]
-        return show_plan(hub, version, against, section) + left_out
+        return show_plan(hub, version, against, section)
     enforce(version.refusals, allowed)
     tag, revision, num_changed = upload(hub, version, section)
-    is_new = record(section.repository, version.kind, tag, revision, waived)
+    is_new = record(section.repository, tag, revision, waived)
     to_commit = f"; {provenance.RECORDS} has a new line: commit it" if is_new else ""
     what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"
-    return f"{hub.url} {tag} ({revision[:10]}): {what}{left_out}{to_commit}"
+    return f"{hub.url} {tag} ({revision[:10]}): {what}{to_commit}"
 
 
 if __name__ == "__main__":

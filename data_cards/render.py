@@ -15,17 +15,13 @@ cards are the same. Same inputs give same bytes: no dates, nothing from the netw
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from coa.records.sets import AssembleParams
 from coa.settings.params import Params
 from coa.store.files import RENDERED
 from coa.store.output_folder import OwnFolder
-from data_cards.cards.all_sets import render
+from data_cards.cards.card import render
 from data_cards.cards.card_files import write_files
-from data_cards.catalogue import SetName, built_sets
-from data_cards.formats.published_rows import student_prompt, write_published
+from data_cards.catalogue import SetName
 from data_cards.settings import RenderParams
 
 OUT = RENDERED
@@ -39,11 +35,7 @@ OWN_FOLDER = OwnFolder(
 def main(arguments: Sequence[str]) -> str:
     """Render the cards and return the summary line."""
     params = Params.load("render", arguments)
-    names = built_sets(params.section(AssembleParams, "assemble"))
-    with TemporaryDirectory() as folder:
-        published = Path(folder)
-        write_published(names, published, student_prompt(params))
-        rendered = render(params, params.section(RenderParams), published)
+    rendered = render(params, params.section(RenderParams))
     write_files(OUT, rendered.files(), OWN_FOLDER)
     sizes = [f"{card.info.num_rows:,} {card.info.name}" for card in rendered.sets]
     if not sizes:

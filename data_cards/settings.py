@@ -77,8 +77,6 @@ class PublishParams:
 
     repository: str = ""
     """`owner/name` on the Hub; empty: `render.repository`."""
-    model: str = ""
-    """The folder of a trained model; empty: the sets are published."""
     private: bool = True
     """Whether a new repository is made a private one; an existing one stays what it is."""
     dry_run: bool = False

@@ -26,7 +26,7 @@ from coa.errors import InputError
 from coa.foreign.files import find_files, read_foreign_file
 from coa.foreign.frames import prediction
 from coa.foreign.own_tags import count_words, rewrite
-from coa.foreign.record import ForeignRow, Format
+from coa.foreign.record import ForeignRow, Format, verdicts_of
 from coa.foreign.rows import read_foreign_row
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.policy.prompts import Prompt, PromptParams
@@ -174,13 +174,14 @@ class Ingestion:
         self._given[question_id, row.mode] += 1
         model = entry.model or row.model or str(values.get("model") or path.stem)
         trajectory = to_trajectory(row, question_id, index, model, entry)
+        verdicts = verdicts_of(values)
         recorded = Recorded(
             trajectory_id=trajectory.trajectory_id,
             model=model,
-            prediction=row.prediction,
-            exact_match=row.exact_match,
-            f1=row.f1,
-            judge=row.judge,
+            prediction=verdicts.prediction,
+            exact_match=verdicts.exact_match,
+            f1=verdicts.f1,
+            judge=verdicts.judge,
             question_id=question_id,
             gold_answers=row.gold_answers,
             answer=prediction(row.steps) or "",

@@ -14,7 +14,6 @@ from coa.pipeline import render_pipeline
 from coa.plan import Plan
 from coa.settings.params import Params
 from coa.settings.stages import Stage
-from coa.store.files import SHARED_PREFIX_PAIRS
 
 ROOT = Path(__file__).parent.parent
 REPRO = ("dvc", "repro", "report", "render")
@@ -100,7 +99,6 @@ def all_stages() -> dict[str, dict[str, Any]]:
         f"pipeline.student={Stage.RL2}",
         "pipeline.student_pairs=1",
         "ingest.files=[{path: data/raw}]",
-        f"branch.more_pairs={SHARED_PREFIX_PAIRS}",
     ]
     params = Params.load("pipeline", everything, ROOT / "conf/microworld.yaml")
     found: dict[str, dict[str, Any]] = YAML(typ="safe").load(render_pipeline(Plan(params)))[

@@ -70,39 +70,14 @@ def test_one_server_at_a_time_uses_a_state_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_state_of_another_version_is_refused_until_it_is_accepted(tmp_path: Path) -> None:
-    import sqlite3
-
+def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
     state = State(tmp_path)
-    sqlite3.connect(tmp_path / "argilla.db").close()
     (tmp_path / "argilla.db").touch()
     (tmp_path / "version").write_text("2.7.0")
     with pytest.raises(ConfigError, match="belongs to another version") as raised:
-        state.check_version("2.8.0", accepts_upgrade=False)
+        state.check_version("2.8.0")
     assert "got: 2.7.0" in str(raised.value)
-    state.check_version("2.8.0", accepts_upgrade=True)
-    assert (tmp_path / "version").read_text() == "2.8.0"
-    assert [path.read_text() for path in tmp_path.glob("backups/*/version")] == ["2.7.0"]
-    state.check_version("2.8.0", accepts_upgrade=False)
-
-
-def test_reset_keeps_a_backup_and_what_is_not_the_servers(tmp_path: Path) -> None:
-    import sqlite3
-
-    state = State(tmp_path)
-    key = state.owner_key()
-    database = sqlite3.connect(tmp_path / "argilla.db")
-    database.execute("CREATE TABLE t(x)")
-    database.commit()
-    database.close()
-    (tmp_path / "server.log").write_text("started")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.txt").write_text("years of work")
-    copy = state.reset()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["backups", "lock", "mine"]
-    assert (tmp_path / "mine/thesis.txt").read_text() == "years of work"
-    assert (copy / "owner.key").read_text() == key
-    assert state.owner_key() != key
+    assert (tmp_path / "version").read_text() == "2.7.0"
 
 
 def test_addresses_that_others_can_reach_are_warned_about() -> None:

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from coa.errors import InputError
 from coa.records.exclusions import EvaluationSet
-from coa.records.graded import GradedTrajectory
 from coa.records.question import Question
-from coa.records.trajectory import Mode, StepKind
 from coa.store import tables
 from coa.store.files import EVALUATION_SETS
 from data_cards.cards import yields
 from data_cards.cards.safe_markdown import frame_table
-from data_cards.cards.yields import cost_table
 from data_cards.catalogue import SetName
 
 
@@ -36,39 +34,6 @@ def cells(table: str) -> dict[str, list[str]]:
         [cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]
     ]
     return {row[0]: row[1:] for row in rows}
-
-
-@pytest.mark.parametrize("mode", Mode)
-def test_the_costs_of_a_set_are_those_of_all_its_rollouts(mode: Mode) -> None:
-    rows = [
-        row.trajectory for row in tables.read_table(Path("data/grade.parquet"), GradedTrajectory)
-    ]
-    rows = [row for row in rows if row.mode is mode]
-    found = cells(cost_table(SetName(mode), 10))
-    assert found["rollouts"] == [str(len(rows)), f"{len(rows) / 10:.1f}"]
-    assert found["calls of the teacher"][0] == str(sum(row.num_calls for row in rows))
-    written = sum(row.num_policy_tokens for row in rows)
-    assert found["tokens that it wrote"] == [f"{written:,}", f"{written / 10:,.1f}"]
-    searches = sum(step.kind is StepKind.OBSERVATION for row in rows for step in row.steps)
-    assert found["searches"][0] == str(searches)
-
-
-def test_the_costs_of_pairs_are_those_of_the_forks() -> None:
-    forks = [
-        row.trajectory
-        for row in tables.read_table(Path("data/branch/forks.parquet"), GradedTrajectory)
-    ]
-    found = cells(cost_table(SetName.COT_A, 4))
-    assert found["calls of the teacher"] == [
-        str(sum(row.num_calls for row in forks)),
-        f"{sum(r.num_calls for r in forks) / 4:.1f}",
-    ]
-    assert "searches" not in found
-
-
-def test_questions_and_empty_pools_have_no_costs() -> None:
-    assert cost_table(SetName.RL, 10) == ""
-    assert cost_table(SetName.COA, 0) == ""
 
 
 def test_every_evaluation_set_is_listed_with_its_questions() -> None:
@@ -113,7 +78,7 @@ def test_the_card_says_how_many_tokens_were_read_and_written_and_what_they_cost(
     path = Path("metrics/sample_coa.json")
     figures = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    read = f"calls read {figures['costs']['context_tokens']:,} tokens, 0 of them from a cache"
+    read = f"included, read {figures['costs']['context_tokens']:,} tokens, 0 of them from a cache"
     for dollars, said in ((None, "The run names no price for it."), (12.5, "that is $12.50, or $")):
         figures["costs"]["dollars"] = dollars
         path.write_text(json.dumps(figures), encoding="utf-8")
@@ -121,3 +86,15 @@ def test_the_card_says_how_many_tokens_were_read_and_written_and_what_they_cost(
         card = Path("data/render/coa/README.md").read_text(encoding="utf-8")
         assert read in card
         assert said in card
+
+
+def test_figures_that_cannot_be_read_are_an_error() -> None:
+    Path("metrics").mkdir(exist_ok=True)
+    path = Path("metrics/sample_coa.json")
+    before = path.read_bytes()
+    path.write_text(json.dumps({"costs": ["not", "a", "mapping"]}), encoding="utf-8")
+    try:
+        with pytest.raises(InputError, match=r"sample_coa\.json"):
+            yields.read_paid(SetName.COA)
+    finally:
+        path.write_bytes(before)

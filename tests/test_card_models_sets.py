@@ -8,8 +8,7 @@ import pytest
 from huggingface_hub import EvalResult, ModelCardData
 
 from data_cards.cards import model_card, trained
-from data_cards.cards.measure_model import ModelFacts
-from data_cards.cards.trained import Result, TrainedStage
+from data_cards.cards.trained import Result
 from data_cards.settings import RenderParams
 
 SETTING = {"model": "data/train/sft2", "split": "test", "mode": "coa", "search": "s1"}
@@ -47,7 +46,7 @@ def test_a_result_of_one_set_or_older_than_the_sets_is_one_line(
     monkeypatch.chdir(tmp_path)
     found = write(**more)
     assert [(part.title, part.num_questions) for part in found.parts()] == [("", 30)]
-    assert cells_of(found) == [["test, coa", "30", "40.0 [0.0, 100.0]"]]
+    assert cells_of(found) == [["test, coa", "30", "40.0% [0.0%, 100.0%]"]]
 
 
 def test_a_result_of_several_sets_is_a_line_for_each_and_their_mean(
@@ -55,9 +54,9 @@ def test_a_result_of_several_sets_is_a_line_for_each_and_their_mean(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cells_of(write(**SEVERAL)) == [
-        ["test, coa, nq", "20", "50.0 [0.0, 100.0]"],
-        ["test, coa, hotpotqa", "10", "20.0 [0.0, 100.0]"],
-        ["test, coa, mean over sets", "30", "35.0 [0.0, 100.0]"],
+        ["test, coa, nq", "20", "50.0% [0.0%, 100.0%]"],
+        ["test, coa, hotpotqa", "10", "20.0% [0.0%, 100.0%]"],
+        ["test, coa, mean over sets", "30", "35.0% [0.0%, 100.0%]"],
     ]
 
 
@@ -65,27 +64,8 @@ def test_the_hub_reads_the_figures_of_each_set_as_those_of_a_data_set_of_its_own
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = TrainedStage(Path("data/train/sft2"), "sft2", "", (), {}, {}, 1, {})
-    facts = ModelFacts(
-        folder=run.folder,
-        chain=(run,),
-        base="",
-        sources=(),
-        teachers=(),
-        data_files={},
-        architecture="Qwen3",
-        sizes={},
-        num_weight_bytes=1,
-        prompt="",
-        fingerprint="",
-        results=(write(**SEVERAL),),
-        other_results=(),
-        settings={},
-        has_curves=False,
-        gate={},
-        searches={},
-    )
-    data = model_card._metadata(facts, RenderParams("Sets"), "A model")
+    sets = RenderParams("Sets")
+    data = model_card._metadata([write(**SEVERAL)], [], sets, title="A model", base="")
     read_back = ModelCardData(**data.to_dict(), ignore_metadata_errors=False)
     results: list[EvalResult] = read_back.eval_results or []
     assert [(found.dataset_name, found.metric_value) for found in results] == [

@@ -16,7 +16,6 @@ from coa.records import protocol
 from coa.records.graded import GradedTrajectory, grade_trajectory
 from coa.records.question import Question
 from coa.records.trajectory import (
-    Author,
     Mode,
     Step,
     StepKind,
@@ -31,7 +30,6 @@ from coa.store import tables
 from coa.store.files import QUESTIONS
 from coa.store.journal import Journal
 from data_cards.cards.contents import sampling_table
-from data_cards.cards.masks import count_characters
 from data_cards.catalogue import SPLITS, SetName, local_path
 from data_cards.facts import facts
 from data_cards.formats.traces import trace
@@ -76,27 +74,6 @@ def test_a_table_keeps_what_was_transcribed(rows: list[Trajectory], tmp_path: Pa
     path = tmp_path / "rows.parquet"
     tables.write_table(path, Trajectory, rows)
     assert list(tables.read_table(path, Trajectory)) == rows
-
-
-def test_the_card_counts_transcribed_text_apart(
-    rows: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for split in SPLITS:
-        path = local_path(SetName.COA, split)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tables.write_table(path, GradedTrajectory, map(graded, rows))
-    num_native = 0
-    num_own = 0
-    for row in rows:
-        for step in row.steps:
-            if step.transcribed is not None:
-                num_native += len(step.text)
-            elif step.author is Author.POLICY:
-                num_own += len(step.text)
-    found = {part.what: count for part, count in count_characters(SetName.COA).items()}
-    assert found["native actions and answers, transcribed into tags"] == 2 * num_native > 0
-    assert found["thoughts, actions, answers"] == 2 * num_own
 
 
 def test_an_exported_trace_has_the_policys_own_arguments(rows: list[Trajectory]) -> None:

@@ -114,27 +114,6 @@ def test_a_split_without_rows_has_no_file_and_is_named_nowhere(
     assert "`cot` (train), `rl` (train)" in Path("out/README.md").read_text(encoding="utf-8")
 
 
-def test_an_export_of_an_older_version_is_replaced(
-    exported: Path, root: Path, tmp_path: Path
-) -> None:
-    export(root, tmp_path / "out")
-    (tmp_path / "out/README.md").unlink()
-    export(root, tmp_path / "out")
-    assert (tmp_path / "out/README.md").exists()
-
-
-@pytest.mark.parametrize("file", ["search_r1/left_out.jsonl", "slime/cot/validation.jsonl"])
-def test_an_export_with_formats_that_are_gone_is_replaced(
-    exported: Path, root: Path, tmp_path: Path, file: str
-) -> None:
-    export(root, tmp_path / "out")
-    old = tmp_path / "out" / file
-    old.parent.mkdir(parents=True)
-    old.write_text("{}\n", encoding="utf-8")
-    export(root, tmp_path / "out")
-    assert not old.exists()
-
-
 def test_token_ids_without_a_tokenizer_are_refused(
     exported: Path, root: Path, tmp_path: Path
 ) -> None:

@@ -152,17 +152,6 @@ def test_the_request_to_wrap_up_is_the_scaffolds_and_the_call_inside_the_line_is
     assert early == ["Thought:"] * 7
 
 
-def test_a_chat_that_was_a_text_has_what_the_runtime_wrote_in_it() -> None:
-    messages = [
-        ("assistant", "Thought: a\nAction: search[b]"),
-        ("user", "Observation: c"),
-        ("assistant", "Thought: d\nAction: finish[e]"),
-    ]
-    steps = read_react_chat(messages, was_text=True)
-    assert [step.text for step in steps if step.author is Author.SCAFFOLD] == ["Thought:"] * 2
-    assert protocol.render(steps) == "".join(content for _, content in messages)
-
-
 @pytest.mark.parametrize(
     ("documents", "titles"),
     [

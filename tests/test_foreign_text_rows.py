@@ -105,7 +105,7 @@ def test_tags_of_two_formats_are_refused_and_a_named_format_decides() -> None:
     assert read_foreign_row(row, Format.SEARCH_R1).format is Format.SEARCH_R1
     labelled = {"question": "Which?", "response": f"Thought: a\n{TEXT}"}
     assert reason_of(labelled)[1] == "the text may be one of react or search_r1"
-    assert reason_of(row, Format.FIREACT_CHAT)[0] == "wrong_format"
+    assert reason_of(row, Format.ATIF)[0] == "wrong_format"
     assert reason_of({"question": "Which?"}, Format.SEARCH_R1)[0] == "wrong_format"
     assert reason_of({"question": "Which?", "response": "Hm."})[0] == "wrong_format"
 

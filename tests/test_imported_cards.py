@@ -11,11 +11,12 @@ from coa.records.graded import GradedTrajectory
 from coa.records.trajectory import Mode, Sampling
 from coa.settings.params import Params
 from data_cards.cards import licences
+from data_cards.cards.card import render
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName
 from data_cards.formats.published_rows import write_published
 from data_cards.publishing.gate import Reason, check_sets
-from data_cards.render import main, render
+from data_cards.render import main
 from data_cards.settings import PublishParams, RenderParams, settings_of_run
 from tests.card_support import (
     TEACHER,
@@ -128,7 +129,7 @@ def test_the_gate_knows_the_licence_of_imported_rows(
     params = Params.load("render")
     published = folder / "published"
     write_published(SetName, published)
-    rendered = render(params, params.section(RenderParams), published)
+    rendered = render(params, params.section(RenderParams))
     cards = [one for one in rendered.sets if one.info.name == "coa"]
     known = {"microworld": "Apache-2.0", "wikipedia": "CC-BY-SA-4.0"}
     found = check_sets(cards, [], {}, PublishParams(), known, published)

@@ -41,9 +41,9 @@ def test_mixed_formats_are_told_apart_row_by_row(tmp_path: Path) -> None:
     found = read(tmp_path, *ALL)
     assert [row.format for row in found if isinstance(row, Ingested)] == [
         Format.R1_SEARCHER,
-        Format.FIREACT_CHAT,
-        Format.FIREACT_TEXT,
-        Format.FIREACT_TRAINING,
+        Format.REACT,
+        Format.REACT,
+        Format.REACT,
     ]
 
 
@@ -52,9 +52,9 @@ def documents() -> list[tuple[str, Any, list[Format]]]:
     runs = {"6238": without(CHAT, "idx"), "5388": without(CHAT, "idx")}
     texts = {"6238": without(TEXT, "idx") | {"traj_by_line": ["Below."]}}
     return [
-        ("trajs/gpt.json", runs, [Format.FIREACT_CHAT] * 2),
-        ("trajs/llama.json", texts, [Format.FIREACT_TEXT]),
-        ("alpaca_format/hotpotqa.json", [TRAINING, TRAINING], [Format.FIREACT_TRAINING] * 2),
+        ("trajs/gpt.json", runs, [Format.REACT] * 2),
+        ("trajs/llama.json", texts, [Format.REACT]),
+        ("alpaca_format/hotpotqa.json", [TRAINING, TRAINING], [Format.REACT] * 2),
         ("one_row.json", R1, [Format.R1_SEARCHER]),
     ]
 
@@ -97,31 +97,6 @@ def test_json_lines_whose_first_line_is_a_list_lose_that_line_only(tmp_path: Pat
     dropped, kept = read(tmp_path, b"[1]", R1)
     assert isinstance(dropped, DroppedLine) and dropped.line == 1
     assert isinstance(kept, Ingested)
-
-
-def test_training_rows_as_a_chat_have_the_authors_of_the_text_that_they_were_made_from(
-    tmp_path: Path,
-) -> None:
-    turns = [f"Thought: a\nAction: search[q{i}]" for i in range(5)]
-    reminder = (
-        "Thought: Now that I haven't solved the task within 5 steps, let me do a reflection and "
-        "think about how to improve my strategy. "
-    )
-    turns.append(f"{reminder}Thought: It is Paris.\nAction: finish[Paris]")
-    text = "".join(f"{turn}\nObservation: c\n" for turn in turns)
-    messages = [{"role": "user", "content": "Which?"}]
-    for turn in turns:
-        messages.append({"role": "assistant", "content": turn})
-        messages.append({"role": "user", "content": "Observation: c"})
-    chat = one(tmp_path, {"messages": messages})
-    training = one(tmp_path, {**TRAINING, "output": text})
-    assert chat.format is Format.FIREACT_TRAINING_CHAT
-    assert chat.trajectory.question == training.trajectory.question
-    written = [
-        [(step.author, step.text.strip()) for step in steps]
-        for steps in (chat.trajectory.steps, training.trajectory.steps)
-    ]
-    assert written[0] == written[1]
 
 
 def test_a_row_keeps_its_text_and_what_the_file_says_of_it(tmp_path: Path) -> None:

@@ -41,12 +41,12 @@ from tests.ingest_support import (
         ({**R1, "question": " "}, UnreadableReason.NO_QUESTION, 0),
         ({**R1, "question": 5}, UnreadableReason.NO_QUESTION, 0),
         ({**CHAT, "traj": []}, UnreadableReason.NO_QUESTION, 0),
-        ({**CHAT, "traj": [{"role": "user"}]}, UnreadableReason.WRONG_FORMAT, 0),
+        ({**CHAT, "traj": [{"role": "user"}]}, UnreadableReason.NO_QUESTION, 0),
         ({**CHAT, "traj": [1]}, UnreadableReason.WRONG_FORMAT, 0),
-        ({**TEXT, "traj": "Thought: a"}, UnreadableReason.WRONG_FORMAT, 0),
+        ({**TEXT, "traj": "Thought: a"}, UnreadableReason.NO_QUESTION, 0),
         ({**R1, "gen_text_store": "a <|begin_of_query|> b"}, UnreadableReason.UNCLOSED_TAG, 2),
         ({**R1, "gen_text_store": "no answer"}, UnreadableReason.NO_ANSWER, 9),
-        ({**TRAINING, "output": ""}, UnreadableReason.EMPTY_TURN, 0),
+        ({**TRAINING, "output": ""}, UnreadableReason.WRONG_FORMAT, 0),
     ],
 )
 def test_an_unusable_row_is_dropped_with_its_reason_and_place(
@@ -65,14 +65,9 @@ def test_an_id_that_names_two_questions_is_dropped(tmp_path: Path) -> None:
 
 
 def test_another_format_than_the_one_asked_for_is_dropped(tmp_path: Path) -> None:
-    found = read(tmp_path, *ALL, format=Format.FIREACT_CHAT)
+    found = read(tmp_path, *ALL, format=Format.ATIF)
     reasons = [row.reason if isinstance(row, DroppedLine) else None for row in found]
-    assert reasons == [
-        UnreadableReason.WRONG_FORMAT,
-        None,
-        UnreadableReason.WRONG_FORMAT,
-        UnreadableReason.WRONG_FORMAT,
-    ]
+    assert reasons == [UnreadableReason.WRONG_FORMAT] * len(ALL)
 
 
 def test_a_ten_megabyte_row_is_dropped_unread_or_read_when_allowed(tmp_path: Path) -> None:

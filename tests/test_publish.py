@@ -32,7 +32,6 @@ pytest.importorskip("datasets")
 pytest.importorskip("linkify_it")
 pytestmark = pytest.mark.slow
 WAIVED = "allow=scripted_teacher"
-SFT2 = Path("data/train/sft2")
 PIPELINE = """
 stages:
   render:
@@ -293,7 +292,7 @@ def test_a_commit_with_other_bytes_than_those_that_were_checked_is_told(
         from data_cards.publish import check_arrived
         from data_cards.publishing.hub import HubRepository
         from data_cards.publishing.checked_copy import hashes_of
-        remote = HubRepository("dataset", {name!r})
+        remote = HubRepository({name!r})
         other = {{"data/coa/train.parquet": hashes_of(b"other bytes")}}
         check_arrived(remote, other, remote.look().head)
     """
@@ -332,67 +331,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
     Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokens), **sizes, **layers)).save_pretrained(folder)
-    settings = {"prompt": "question.txt", "chat_template": "{prompt}", "stage": "sft2"}
-    sft2 = {
-        "init": "",
-        "trajectories": ["data/assemble/coa"],
-        "server": {"base_url": "http://secret"},
-    }
-    (folder / "params.yaml").write_text(
-        json.dumps({"train": {**settings, "sft2": {**sft2, "arguments": {}}}})
-    )
-    (folder / "log.jsonl").write_text(json.dumps({"eval_loss": 1.0, "step": 3}) + "\n")
     return folder
-
-
-def test_a_model_is_published_with_its_card_and_loads(
-    project: Path, hub: Hub, name: str, model: Path
-) -> None:
-    folder = project / SFT2
-    shutil.copytree(model, folder)
-    (project / "question.txt").write_text("Question: {question}", encoding="utf-8")
-    refused = publish(project, hub, name, f"model={SFT2}")
-    for reason in (
-        "scripted_teacher",
-        "stale_lock: data/train/sft2 was made by no stage",
-        "results_missing",
-    ):
-        assert reason in refused.stderr
-    assert (
-        hub.run(
-            "from data_cards.models import main; main(arguments)", f"model={SFT2}", folder=project
-        ).returncode
-        == 0
-    )
-    waived = "allow=scripted_teacher,stale_lock,results_missing"
-    (project / "secret").write_text("hf_secret", encoding="utf-8")
-    (folder / "vocab.json").symlink_to(project / "secret")
-    linked = publish(project, hub, name, f"model={SFT2}", waived)
-    assert "something else than plain files" in linked.stderr
-    assert "vocab.json" in linked.stderr
-    (folder / "vocab.json").unlink()
-    (folder / "credentials.json").write_text("{}", encoding="utf-8")
-    done = publish(project, hub, name, f"model={SFT2}", waived)
-    assert done.returncode == 0, done.stderr
-    assert "not published: credentials.json, params.yaml" in done.stdout
-    files = set(ask(hub, f"api.list_repo_files({name!r})"))
-    assert files >= {
-        "README.md",
-        "model.safetensors",
-        "tokenizer.json",
-        "config.json",
-        "log.jsonl",
-        "lineage.json",
-    }
-    assert files.isdisjoint({"params.yaml", "credentials.json", "vocab.json"})
-    loaded = (
-        "__import__('transformers').AutoModelForCausalLM"
-        f".from_pretrained({name!r}).config.hidden_size"
-    )
-    assert ask(hub, loaded) == 16
-    text = ask(hub, f"huggingface_hub.ModelCard.load({name!r}).text")
-    assert "waived by name: `results_missing`, `scripted_teacher`, `stale_lock`" in text
-    assert "secret" not in text
 
 
 @pytest.mark.long

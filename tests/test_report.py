@@ -199,16 +199,6 @@ def test_text_from_models_is_only_ever_text() -> None:
     assert len(page.encode()) < 200_000
 
 
-def test_a_long_trajectory_is_shown_in_part_and_says_so() -> None:
-    many = tuple(Step(StepKind.THOUGHT, Author.POLICY, f"Thought {i}.") for i in range(200))
-    steps = (*many, *ROWS[1].trajectory.steps)
-    write_rows([replace(ROWS[1], trajectory=replace(ROWS[1].trajectory, steps=steps))])
-    page = make_page()
-    assert "Thought 59." in page
-    assert "Thought 60." not in page
-    assert "steps left out" in page
-
-
 def test_an_interval_holds_the_share_and_stays_within_bounds() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
     for part, whole in ((0, 5), (5, 5), (31, 39)):
@@ -226,15 +216,18 @@ def test_tags_that_a_page_shows_come_from_the_trajectories_only() -> None:
     assert not any(tag in template for tag in protocol.all_tags(["search"]))
 
 
-def test_a_long_step_is_unfolded_on_the_page() -> None:
+def test_an_example_shows_the_step_to_blame_shortened() -> None:
     text = "".join(f"Word {i}. " for i in range(1, 400))
-    long = Step(StepKind.THOUGHT, Author.POLICY, text)
-    steps = (long, *ROWS[1].trajectory.steps)
+    steps = (
+        Step(StepKind.THOUGHT, Author.POLICY, "Not to blame."),
+        Step(StepKind.THOUGHT, Author.POLICY, f"Maybe Oslo. {text}"),
+        *ROWS[1].trajectory.steps[1:],
+    )
     write_rows([replace(ROWS[1], trajectory=replace(ROWS[1].trajectory, steps=steps))])
-    page = make_page()
-    before, _, folded = page.partition("more characters</summary>")
-    assert "Word 1. " in before
-    assert "Word 399." in folded.partition("</details>")[0]
+    _, _, example = make_page().partition("<article>")
+    assert "Maybe Oslo. Word 1. " in example
+    assert "characters left out]" in example
+    assert "Not to blame." not in example
 
 
 def test_bars_of_two_modes_are_drawn_to_one_scale() -> None:

@@ -102,7 +102,6 @@ def test_the_worth_of_acting_is_drawn_by_cause_and_hops() -> None:
         assert label in page
     assert "hops not known  (n=1)" in page
     assert "By tool" not in page
-    assert "Right answers by side" not in page
     assert (report.PICTURES / "worth.png").read_bytes() == _drawn_again(MEASURED)
 
 
@@ -118,10 +117,9 @@ def test_several_tools_are_compared() -> None:
     assert "calculate  (n=1)" in page
 
 
-def test_points_where_one_arm_was_continued_show_the_rates_of_that_arm() -> None:
+def test_points_where_one_arm_was_continued_have_no_worth() -> None:
     page_of(MEASURED)
     text = text_of(page_of([ONE_ARM, ONE_ARM]))
-    assert "thought on, where the parent acted 2 2 (100.0%) 8 6 (75.0%)" in text
     assert "What acting was worth" not in text
     assert "8 continuations of forked trajectories, each beside its parent" in text
     assert not (report.PICTURES / "worth.png").exists()

@@ -7,7 +7,6 @@ installed on first use.
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -219,14 +218,6 @@ def test_a_second_server_on_the_same_folder_or_port_is_refused(
     assert f"cannot listen on 127.0.0.1:{port}" in other.stderr
 
 
-def test_a_backup_of_the_running_server_holds_every_response(reviewed: Any) -> None:
-    folder = Path(reviewed.do("annotate.serve", "action=backup").split("backup: ")[1].strip())
-    copy = sqlite3.connect(reviewed.folder / folder / "argilla.db")
-    (number,) = copy.execute("SELECT count(*) FROM responses WHERE status = 'submitted'").fetchone()
-    copy.close()
-    assert number >= len(reviews(reviewed))
-
-
 def test_no_password_or_key_is_in_a_log(server: Any) -> None:
     log = (server.folder / "state/server.log").read_text() + (
         server.folder / "serve.err"
@@ -281,31 +272,19 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.split()]
 
 
-def test_a_dead_worker_is_started_again_and_nothing_outlives_the_server(
+def test_nothing_outlives_the_server(
     root: Path, tmp_path: Path, review_server: Callable[..., Any]
 ) -> None:
     write_run(root, tmp_path)
     server = review_server(tmp_path, "annotators=[]")
     server.environment["TMPDIR"] = str(tmp_path)
     server.start()
-    first = wait_for(lambda: children(server.process.pid), 2)
-    (worker,) = (pid for pid in first if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    os.kill(worker, signal.SIGKILL)
-    second = wait_for(lambda: [pid for pid in children(server.process.pid) if pid != worker], 2)
-    assert set(second) != set(first)
+    (process,) = children(server.process.pid)
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.stdout.close()
     server.process.wait()
     deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in second):
-        assert time.monotonic() < deadline, "processes outlive the one that watched them"
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() < deadline, "the process outlives the one that watched it"
         time.sleep(0.1)
-    assert not list(tmp_path.glob("argilla-*")), "the temporary folder outlives the processes"
-
-
-def wait_for(find: Callable[[], list[int]], size: int) -> list[int]:
-    deadline = time.monotonic() + 60
-    while len(found := find()) != size:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
-    return found
+    assert not list(tmp_path.glob("argilla-*")), "the temporary folder outlives the process"

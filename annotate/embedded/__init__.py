@@ -9,7 +9,7 @@ that could fall behind.
     words.py      keeps the table of words: full text through SQLite's FTS5
     filters.py    translates Argilla's filters and sorts to SQL
     engine.py     is the engine that Argilla loads
-    process.py    runs the server's process, and its worker's
+    process.py    runs the server's process
 
 review_keys.js runs in the reviewer's page.
 """

@@ -6,12 +6,11 @@ do nothing.
 """
 
 import hashlib
-import math
 from typing import Any
 
 from argilla_server.database import AsyncSessionLocal
 from argilla_server.enums import MetadataPropertyType, SimilarityOrder
-from argilla_server.models import Record, Response, Vector
+from argilla_server.models import Record, Response
 from argilla_server.search_engine.base import (
     FloatMetadataMetrics,
     IntegerMetadataMetrics,
@@ -164,33 +163,8 @@ class EmbeddedSearchEngine(_WithoutCopy):
         order: Any = SimilarityOrder.most_similar,
         threshold: float | None = None,
     ) -> Any:
-        """Rank records by the cosine of their vectors; every vector is looked at."""
-        if bool(value) == bool(record):
-            raise ValueError(
-                "must provide either vector value or record to compute the similarity search"
-            )
-        target = value or record.vector_value_by_vector_settings(vector_settings)
-        if not target:
-            raise ValueError("cannot find a vector value to apply with provided info")
-        where, _ = _matching(dataset, query)
-        where.append(Vector.vector_settings_id == vector_settings.id)
-        if filter:
-            where.append(filters.condition(filter))
-        if record is not None:
-            where.append(Record.id != record.id)
-        rows = select(Record.id, Vector.value)
-        rows = rows.join(Vector, Vector.record_id == Record.id).where(*where)
-        async with AsyncSessionLocal() as database:
-            found = (await database.execute(rows)).all()
-        sign = -1.0 if order == SimilarityOrder.least_similar else 1.0
-        scored = []
-        for row_id, vector in found:
-            score = (1.0 + sign * _cosine(target, vector)) / 2.0
-            if threshold is None or score >= threshold:
-                scored.append(SearchResponseItem(record_id=row_id, score=score))
-        scored.sort(key=lambda item: -item.score)
-        items = scored[:max_results]
-        return SearchResponses(items=items, total=len(items))
+        """Return nothing: no record of ours has a vector."""
+        return SearchResponses()
 
 
 def _matching(dataset: Any, query: Any) -> tuple[list[Any], Any]:
@@ -199,12 +173,13 @@ def _matching(dataset: Any, query: Any) -> tuple[list[Any], Any]:
     if query is None:
         return where, None
     asked = query if isinstance(query, TextQuery) else TextQuery(q=query)
-    tree = parse(asked.q)
-    if tree is None:
+    phrases = parse(asked.q)
+    if not phrases:
         where.append(false())
         return where, None
-    where.append(words.condition(tree, dataset.id, asked.field))
-    return where, words.scores(tree, dataset.id, asked.field)
+    for phrase in phrases:
+        where.append(words.condition(phrase, dataset.id, asked.field))
+    return where, words.scores(phrases, dataset.id, asked.field)
 
 
 async def _terms_metrics(dataset_id: Any, path: str) -> Any:
@@ -227,10 +202,3 @@ async def _counted(rows: Any) -> dict[str, int]:
     for status, count in found:
         counts[status.value] = count
     return counts
-
-
-def _cosine(left: list[float], right: list[float]) -> float:
-    norm = math.hypot(*left) * math.hypot(*right)
-    if not norm:
-        return 0.0
-    return sum(a * b for a, b in zip(left, right, strict=False)) / norm

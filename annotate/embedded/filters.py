@@ -6,14 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from argilla_server.enums import ResponseStatus, ResponseStatusFilter, SortOrder
-from argilla_server.models import Question, Record, Response, Suggestion
+from argilla_server.models import Record, Response
 from argilla_server.search_engine.base import (
     AndFilter,
     MetadataFilterScope,
     RangeFilter,
     RecordFilterScope,
     ResponseFilterScope,
-    SuggestionFilterScope,
 )
 from sqlalchemy import (
     Float,
@@ -99,27 +98,6 @@ def _metadata_filter(filter_: Any) -> Any:
     return exists(rows)
 
 
-def _suggestion_filter(filter_: Any) -> Any:
-    name = filter_.scope.property or "value"
-    column = getattr(Suggestion, name)
-    rows = select(literal(1)).select_from(Suggestion).join(Question)
-    if name in ("value", "score"):
-        value = each(column, "$")
-        rows = rows.join(value, true())
-        rows = rows.where(value.c.type != "null", _is_wanted(value.c.value, filter_))
-    else:
-        rows = rows.where(column.in_(filter_.values))
-    return exists(rows.where(*_suggestion_of(filter_.scope.question)).correlate(Record))
-
-
-def _suggestion_of(question: str) -> list[Any]:
-    return [
-        Suggestion.record_id == Record.id,
-        Question.dataset_id == Record.dataset_id,
-        Question.name == question,
-    ]
-
-
 def _response_filter(filter_: Any) -> Any:
     scope = filter_.scope
     rows = select(literal(1)).select_from(Response).where(Response.record_id == Record.id)
@@ -146,7 +124,6 @@ def _response_filter(filter_: Any) -> Any:
 _FILTERS = {
     RecordFilterScope: _record_filter,
     MetadataFilterScope: _metadata_filter,
-    SuggestionFilterScope: _suggestion_filter,
     ResponseFilterScope: _response_filter,
 }
 
@@ -157,8 +134,6 @@ def _value(scope: Any) -> Any:
         return getattr(Record, scope.property)
     if isinstance(scope, MetadataFilterScope):
         return func.json_extract(Record.metadata_, path_to(scope.metadata_property))
-    if isinstance(scope, SuggestionFilterScope):
-        return _suggestion_value(scope)
     if scope.question:
         expression = func.avg(func.json_extract(Response.values, path_to(scope.question, "value")))
     else:
@@ -167,13 +142,3 @@ def _value(scope: Any) -> Any:
     if scope.user is not None:
         rows = rows.where(Response.user_id == scope.user.id)
     return rows.correlate(Record).scalar_subquery()
-
-
-def _suggestion_value(scope: Any) -> Any:
-    name = scope.property or "value"
-    expression = getattr(Suggestion, name)
-    if name in ("value", "score"):
-        expression = func.json_extract(expression, "$")
-    rows = select(expression).select_from(Suggestion).join(Question)
-    rows = rows.where(*_suggestion_of(scope.question))
-    return rows.correlate(Record).limit(1).scalar_subquery()

@@ -1,11 +1,11 @@
-"""Run the server's process or its worker's; `annotate.serve` starts and watches both.
+"""Run the process of the server; `annotate.serve` starts and watches it.
 
-    python -m annotate.embedded.process server|worker      # settings as one line of JSON on stdin
+    python -m annotate.embedded.process      # settings as one line of JSON on stdin
 
-Both run in the server's own environment. What the process that started them must know goes to
-stdout, a line of JSON each: where Redis listens, and each new account with its password, which is
-kept nowhere else in plain text. Both end when that process is gone, and then remove the temporary
-folder that it would have removed.
+It runs in the server's own environment. What the process that started it must know goes to stdout,
+a line of JSON each: each new account with its password, which is kept nowhere else in plain text,
+and that all are made. It ends when that process is gone, and then removes the temporary folder that
+the other would have removed.
 """
 
 import asyncio
@@ -14,12 +14,10 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
-from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,66 +61,24 @@ def leave(settings: dict[str, Any], status: int) -> NoReturn:
     os._exit(status)
 
 
-def start_redis(folder: str) -> str:
-    """Start a Redis inside this process, on a socket in `folder`, and return its address.
-
-    Jobs are pickles: whoever can write to their queue runs code here. A port, even on this machine
-    alone, is open to every account on it, so the socket is a file in a folder of this user's own.
-    """
-    from fakeredis import TcpFakeServer
-    from redis.exceptions import ResponseError
-
-    clients = count(1)
-
-    class FileServer(TcpFakeServer):  # type: ignore[misc]
-        """A server that listens on a file in place of a port."""
-
-        address_family = socket.AF_UNIX
-        request_queue_size = 128  # one client more is refused; the default of 5 is too few
-
-        def get_request(self) -> tuple[socket.socket, Any]:
-            connection, _ = self.socket.accept()
-            return connection, ("local", next(clients))
-
-    path = Path(folder) / "redis"
-    server = FileServer(str(path), server_type="redis")
-    handler: Any = server.RequestHandlerClass
-
-    class Handler(handler):  # type: ignore[misc]
-        """A handler that goes on after an error, as Redis does.
-
-        The one of fakeredis hangs up, which resets what a client sends next.
-        """
-
-        def setup(self) -> None:
-            super().setup()
-            read_response = self.current_client.read_response
-
-            def read() -> Any:
-                try:
-                    return read_response()
-                except ResponseError as error:
-                    return error
-
-            self.current_client.read_response = read
-
-    server.RequestHandlerClass = Handler
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"unix://{path}?db=0"
-
-
 def prepare(settings: dict[str, Any]) -> None:
-    """Set the environment variables that Argilla reads when it is imported."""
+    """Set what Argilla reads when it is imported.
+
+    Argilla wants a Redis for background jobs, none of which a review needs: webhooks, data sets
+    from and to the Hub, and a number of reviewers that is changed later. They stay in the queue.
+    """
     os.environ.update(
         ARGILLA_HOME_PATH=settings["state"],
         ARGILLA_SEARCH_ENGINE="embedded",
-        ARGILLA_REDIS_URL=settings["redis_url"],
         ARGILLA_AUTH_SECRET_KEY=settings["secret"],
         TMPDIR=settings["folder"],
         HF_HUB_DISABLE_TELEMETRY="1",
         HF_HUB_OFFLINE="1",
     )
+    import fakeredis
+    import redis
+
+    redis.from_url = fakeredis.FakeRedis.from_url
     import annotate.embedded.engine  # noqa: F401  registers the engine
 
 
@@ -188,7 +144,6 @@ def add_keys(app: Any) -> None:
 
 def serve(settings: dict[str, Any], teller: Teller) -> None:
     """Run the server until it is told to stop."""
-    settings["redis_url"] = settings["redis_url"] or start_redis(settings["folder"])
     prepare(settings)
     import uvicorn
     from alembic import command
@@ -199,32 +154,21 @@ def serve(settings: dict[str, Any], teller: Teller) -> None:
     command.upgrade(Config(ALEMBIC_CONFIG_FILE), "head")
     asyncio.run(open_database(settings, teller))
     add_keys(app)
-    teller.tell(redis_url=settings["redis_url"])
+    teller.tell(accounts="made")
     uvicorn.run(
         app, host=settings["host"], port=settings["port"], access_log=False, log_level="warning"
     )
 
 
-def work(settings: dict[str, Any], _: Teller) -> None:
-    """Run Argilla's background jobs until told to stop."""
-    prepare(settings)
-    from argilla_server.jobs.queues import DEFAULT_QUEUE, HIGH_QUEUE, REDIS_CONNECTION
-    from rq import SimpleWorker
-
-    SimpleWorker([HIGH_QUEUE, DEFAULT_QUEUE], connection=REDIS_CONNECTION).work(
-        logging_level="WARNING"
-    )
-
-
 def main() -> None:
-    """Run the role that is named, with the settings from stdin."""
+    """Run the server with the settings from stdin."""
     settings = json.loads(sys.stdin.readline())
     teller = Teller()
     end_with_parent(settings)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     status = 1
     try:
-        {"server": serve, "worker": work}[sys.argv[1]](settings, teller)
+        serve(settings, teller)
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0

@@ -8,7 +8,7 @@ import html
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from argilla_server.models import Record
@@ -16,17 +16,14 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
-    and_,
     column,
     func,
     literal_column,
-    not_,
-    or_,
     select,
     table,
 )
 
-from annotate.embedded.query import All, Node, Not, Phrase, full_text, phrases
+from annotate.embedded.query import Phrase, full_text
 from annotate.embedded.query import words as words_of
 
 _OUR_HTML = '<div class="coa">'
@@ -122,27 +119,16 @@ def create(path: str) -> None:
         connection.close()
 
 
-def condition(node: Node, dataset_id: Any, field: str | None) -> Any:
-    """Return the condition on `Record.id` that a query sets.
-
-    Each phrase may be in any field, or only in the one that is named.
-    """
-    if isinstance(node, Phrase):
-        return Record.id.in_(_records(full_text(node), dataset_id, field))
-    if isinstance(node, Not):
-        return not_(condition(node.of, dataset_id, field))
-    conditions = [condition(child, dataset_id, field) for child in node.of]
-    return and_(*conditions) if isinstance(node, All) else or_(*conditions)
+def condition(phrase: Phrase, dataset_id: Any, field: str | None) -> Any:
+    """Return the condition on `Record.id` that a phrase sets, in any field or in the named one."""
+    return Record.id.in_(_records(full_text(phrase), dataset_id, field))
 
 
-def scores(node: Node, dataset_id: Any, field: str | None) -> Any:
-    """Return a subquery of records and their scores over all phrases that count for a record.
-
-    The higher the score, the better.
-    """
-    wanted = " OR ".join(full_text(phrase) for phrase in phrases(node))
+def scores(phrases: Sequence[Phrase], dataset_id: Any, field: str | None) -> Any:
+    """Return a subquery of records and their scores over all phrases; the best is the highest."""
+    wanted = " OR ".join(full_text(phrase) for phrase in phrases)
     rank = literal_column("bm25(search_terms)").label("score")
-    rows = _records(wanted or '""', dataset_id, field).add_columns(rank)
+    rows = _records(wanted, dataset_id, field).add_columns(rank)
     # FTS5 computes bm25 only where its table is scanned; the limit keeps SQLite from folding that
     # into the sum.
     found = rows.limit(-1).subquery()

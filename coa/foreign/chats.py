@@ -27,6 +27,7 @@ from coa.foreign.messages import (
     role_name,
     without_tags,
 )
+from coa.foreign.react import is_react, read_react_chat
 from coa.foreign.record import (
     ID_COLUMNS,
     UNKNOWN_SAMPLING,
@@ -34,6 +35,7 @@ from coa.foreign.record import (
     Format,
     first_identifier,
     gold_answers_of,
+    mode_of,
     optional_text,
     question_text,
 )
@@ -157,6 +159,36 @@ def read_messages_row(row: Mapping[str, Any]) -> ForeignRow:
     return to_row(chat_of(Format.MESSAGES, row, chat_items(row) or []))
 
 
+def is_react_chat(row: Mapping[str, Any]) -> bool:
+    """Recognise messages with ReAct's turns: the policy's first one begins with their labels."""
+    texts = _texts_of(chat_items(row) or [], _POLICY)
+    return bool(texts) and is_react(texts[0])
+
+
+def read_react_chat_row(row: Mapping[str, Any]) -> ForeignRow:
+    """Read messages with ReAct's turns; the first message asks the question.
+
+    Raises:
+        UnreadableError: It cannot be read.
+    """
+    first, *turns = _read_messages(chat_items(row) or [])
+    if first.role is not Role.USER:
+        detail = "the first message is not the user's"
+        raise refusal(UnreadableReason.NO_QUESTION, first.number, detail=detail)
+    steps = read_react_chat([(turn.role, turn.content) for turn in turns])
+    return ForeignRow(
+        format=Format.REACT,
+        question_id=first_identifier(row, (*ID_COLUMNS, "id", "idx")),
+        question=question_text(row.get("question") or first.content),
+        gold_answers=gold_answers_of(row),
+        prompt=first.content,
+        steps=steps,
+        mode=mode_of(row, steps),
+        sampling=UNKNOWN_SAMPLING,
+        search_fingerprint=UNKNOWN_TOOLS,
+    )
+
+
 def is_sharegpt(row: Mapping[str, Any]) -> bool:
     """Recognise a row with `conversations`."""
     return isinstance(row.get("conversations"), list) and find_single_turn(row) is None
@@ -215,7 +247,7 @@ class SingleTurn(NamedTuple):
 
 def chat_items(row: Mapping[str, Any]) -> list[Any] | None:
     """Return the messages of a row; None where it has none."""
-    for name in ("messages", "conversations"):
+    for name in ("messages", "conversations", "traj"):
         found = row.get(name)
         if isinstance(found, list):
             return found

@@ -34,6 +34,7 @@ _REMINDERS = {
 
 A policy that was trained on them may write them elsewhere.
 """
+_LABELS = re.compile(r"\s*(?:Thought|Action):")
 _LABEL = re.compile(r"^Action:", re.MULTILINE)
 _FORGED = re.compile(r"^Observation:", re.MULTILINE)
 _OBSERVED = re.compile(r"\nObservation:(?:.*?)(?:\n(?=Thought:|Action:)|\n?\Z)", re.DOTALL)
@@ -47,6 +48,11 @@ _NUMBERED_FOLLOWERS = {
     "Observation": ("Thought", "Action"),
 }
 """The labels that may follow a label; at the start a thought or an action."""
+
+
+def is_react(text: str) -> bool:
+    """Return whether a text begins with a label of ReAct's turns."""
+    return _LABELS.match(text) is not None
 
 
 def read_react_text(text: str) -> tuple[Step, ...]:
@@ -89,15 +95,11 @@ def _scaffold_opening(turn: str, num_turns: int) -> str:
     return THOUGHT_LABEL if turn.startswith(THOUGHT_LABEL) else ""
 
 
-def read_react_chat(
-    messages: Sequence[tuple[str, str]], *, was_text: bool = False
-) -> tuple[Step, ...]:
+def read_react_chat(messages: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
     """Read a ReAct chat into steps; joined, they give the contents of the messages, one by one.
 
     Args:
         messages: Pairs of role and content, without the message that asks the question.
-        was_text: Whether the policy wrote one text, which was made a chat later. Then the texts of
-            the runtime are the scaffold's, as in `read_react_text`.
 
     Raises:
         UnreadableError: Roles do not alternate; a turn is empty, has no call or goes on after it;
@@ -113,8 +115,7 @@ def read_react_chat(
             )
         if role == "assistant":
             _expect_no_answer(steps, start)
-            opening = _scaffold_opening(content, i // 2) if was_text else ""
-            steps += _turn(content, start, opening)
+            steps += _turn(content, start, "")
         else:
             steps.append(observation_step(content, _observed_tool(steps)))
         start += len(content)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
-from coa.records.trajectory import Mode, Sampling, Step
+from coa.records.trajectory import Mode, Sampling, Step, StepKind
 
 
 class Format(StrEnum):
@@ -15,22 +15,12 @@ class Format(StrEnum):
     AUTO = "auto"
     """Found for each row from its columns."""
     R1_SEARCHER = "r1_searcher"
-    """R1-Searcher's evaluation: question, answer, gen_text_store, pred_ans, gpt4o_output; or a text
-    with `<|begin_of_query|>` and `<|begin_of_documents|>`."""
-    FIREACT_CHAT = "fireact_chat"
-    """FireAct's runs of chat models: idx, gt, pred, em, f1, and `traj` as messages."""
-    FIREACT_TEXT = "fireact_text"
-    """FireAct's runs of Llama: the same, with `traj` as one text in Alpaca's template."""
-    FIREACT_TRAINING = "fireact_training"
-    """FireAct's training rows in Alpaca's columns: instruction, input, output; no gold answer."""
-    FIREACT_TRAINING_CHAT = "fireact_training_chat"
-    """The same rows as OpenAI's fine-tuning takes them: `messages`; no gold answer."""
-    AUTOACT = "autoact"
-    """AutoAct's runs: question, answer, correct, reward, halted, and `prompt` with the turns."""
+    """A text with `<|begin_of_query|>` and `<|begin_of_documents|>`: R1-Searcher."""
     REACT = "react"
-    """A text of `Thought:`, `Action: tool[argument]` and `Observation:`, with a question."""
+    """`Thought:`, `Action: tool[argument]` and `Observation:`, as one text or as messages, with a
+    question: ReAct, FireAct."""
     REFLEXION = "reflexion"
-    """The same with numbered labels, `Thought 1:`, as Reflexion and ReAct write them."""
+    """A text with numbered labels, `Thought 1:`: ReAct, Reflexion, AutoAct."""
     AUTOCOA = "autocoa"
     """A text in AutoCoA's tags, which are ours (docs/protocol.md)."""
     SEARCH_R1 = "search_r1"
@@ -75,10 +65,6 @@ class ForeignRow(NamedTuple):
     mode: Mode
     sampling: Sampling
     search_fingerprint: str
-    prediction: str | None = None
-    exact_match: bool | None = None
-    f1: float | None = None
-    judge: bool | None = None
     model: str = ""
     """The model that wrote the steps; empty where the row names it in `model` or not at all."""
 
@@ -97,9 +83,12 @@ GOLD_COLUMNS = (
     "answers",
     "answer",
     "gts",
+    "gt",
 )
 _GOLD_OBJECTS = ("reward_model", "reward_spec", "info", "extra_info")
 """Objects that may hold such a column, as in verl, SkyRL and prime-rl."""
+_TOOL_RUN_COLUMNS = ("gen_text_store", "traj")
+"""The columns of R1-Searcher's and FireAct's runs, all of which had a search at hand."""
 UNKNOWN_SAMPLING = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
 """No file says how its policy was sampled; no server accepts -1, so it is clearly no setting."""
 
@@ -163,6 +152,34 @@ def gold_answers_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
+def mode_of(row: Mapping[str, Any], steps: Sequence[Step]) -> Mode:
+    """Tell the mode of a row; most do not say which tools were offered, so the calls decide."""
+    acts = any(step.kind is StepKind.ACTION for step in steps)
+    return Mode.COA if acts or any(name in row for name in _TOOL_RUN_COLUMNS) else Mode.COT
+
+
 def optional_text(value: Any) -> str | None:
     """Return a text that is not blank; None for anything else."""
     return value if isinstance(value, str) and value.strip() else None
+
+
+class Verdicts(NamedTuple):
+    """What a file says of an answer; None where it does not."""
+
+    prediction: str | None = None
+    exact_match: bool | None = None
+    f1: float | None = None
+    judge: bool | None = None
+
+
+def verdicts_of(row: Mapping[str, Any]) -> Verdicts:
+    """Read the columns of R1-Searcher, FireAct and AutoAct that judge an answer."""
+    exact_match = row.get("em", row.get("correct"))
+    f1 = row.get("f1")
+    judge = str(row.get("gpt4o_output")).strip().lower()
+    return Verdicts(
+        prediction=optional_text(row.get("pred_ans", row.get("pred"))),
+        exact_match=exact_match if isinstance(exact_match, bool) else None,
+        f1=float(f1) if isinstance(f1, int | float) else None,
+        judge={"true": True, "false": False}.get(judge),
+    )

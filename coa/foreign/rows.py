@@ -3,24 +3,22 @@
 `FORMATS` lists every format.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from coa.foreign import chats, logs, released
+from coa.foreign import chats, logs
 from coa.foreign.autocoa import has_own_tags, read_autocoa
-from coa.foreign.react import NUMBERED_LABEL, read_numbered_react, read_react_text
+from coa.foreign.react import NUMBERED_LABEL, is_react, read_numbered_react, read_react_text
 from coa.foreign.record import ForeignRow, Format
-from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
-from coa.foreign.tagged_text import find_tags, read_tagged_text, tell_family
+from coa.foreign.tag_families import R1_SEARCHER, TAG_FAMILIES, TagFamily
+from coa.foreign.tagged_text import read_tagged_text, tell_family
 from coa.foreign.text_rows import find_text, read_text_row
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records.trajectory import Step
 
 Row = Mapping[str, Any]
 """A row: its values by column."""
-_REACT_LABEL = re.compile(r"\s*(?:Thought|Action):")
 
 
 class FormatReader(NamedTuple):
@@ -59,44 +57,21 @@ def _tag_format(family: TagFamily) -> FormatReader:
     return _text_format(family.format, is_in, partial(read_tagged_text, family=family))
 
 
-def _is_react(text: str) -> bool:
-    return _REACT_LABEL.match(text) is not None
-
-
 def _is_numbered_react(text: str) -> bool:
     return NUMBERED_LABEL.match(text.lstrip()) is not None
-
-
-def _is_fireact_training(row: Row) -> bool:
-    output = row.get("output")
-    if not isinstance(output, str) or "instruction" not in row:
-        return False
-    return _is_react(output) or not find_tags(output)
 
 
 COLUMN_FORMATS = (
     FormatReader(
         Format.R1_SEARCHER,
         lambda row: isinstance(row.get("gen_text_store"), str),
-        released.read_r1_searcher_row,
+        partial(
+            read_text_row,
+            form=Format.R1_SEARCHER,
+            read=partial(read_tagged_text, family=R1_SEARCHER),
+        ),
     ),
-    FormatReader(
-        Format.FIREACT_CHAT,
-        lambda row: isinstance(row.get("traj"), list),
-        released.read_fireact_chat,
-    ),
-    FormatReader(
-        Format.FIREACT_TEXT,
-        lambda row: isinstance(row.get("traj"), str),
-        released.read_fireact_text,
-    ),
-    FormatReader(Format.AUTOACT, released.is_autoact, released.read_autoact_row),
-    FormatReader(Format.FIREACT_TRAINING, _is_fireact_training, released.read_fireact_training),
-    FormatReader(
-        Format.FIREACT_TRAINING_CHAT,
-        released.is_fireact_training_chat,
-        released.read_fireact_training_chat,
-    ),
+    FormatReader(Format.REACT, chats.is_react_chat, chats.read_react_chat_row),
     FormatReader(Format.ATIF, logs.is_atif, logs.read_atif_row),
     FormatReader(Format.VERIFIERS, logs.is_trace, logs.read_trace_row),
     FormatReader(Format.INSPECT, logs.is_sample, logs.read_sample_row),
@@ -105,7 +80,7 @@ COLUMN_FORMATS = (
 )
 """The formats with columns of their own."""
 TEXT_FORMATS = (
-    _text_format(Format.REACT, _is_react, read_react_text),
+    _text_format(Format.REACT, is_react, read_react_text),
     _text_format(Format.REFLEXION, _is_numbered_react, read_numbered_react),
     _text_format(Format.AUTOCOA, has_own_tags, read_autocoa),
     *(_tag_format(family) for family in TAG_FAMILIES),

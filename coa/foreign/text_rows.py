@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from coa.foreign.autocoa import has_own_tags
 from coa.foreign.chats import find_single_turn
+from coa.foreign.react import NUMBERED_LABEL
 from coa.foreign.record import (
     ID_COLUMNS,
     UNKNOWN_SAMPLING,
@@ -13,13 +14,14 @@ from coa.foreign.record import (
     Format,
     first_identifier,
     gold_answers_of,
+    mode_of,
     optional_text,
     question_text,
 )
 from coa.foreign.tagged_text import find_tags
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
-from coa.records.trajectory import Mode, Step, StepKind
+from coa.records.trajectory import Step
 
 TEXT_COLUMNS = (
     "response",
@@ -33,6 +35,7 @@ TEXT_COLUMNS = (
     "scratchpad",
     "sequences_str",
     "solution_str",
+    "traj",
 )
 """The columns that may hold the text of a trajectory."""
 QUESTION_COLUMNS = ("question", "Question", "query", "problem")
@@ -43,6 +46,8 @@ _QUESTION_LABEL = "Question:"
 _USER_TURN, _TURN_END = "<|im_start|>user\n", "<|im_end|>"
 _OPENED_TURN = re.compile(rf"\nassistant\n(?:{protocol.THINK_OPEN}\n)?\Z")
 """The end of a prompt whose special tokens were left out, as in verl's dumps."""
+_INSTRUCTION, _RESPONSE = "### Instruction:\n", "\n\n### Response:\n"
+"""What stands before the question and before the answer in Alpaca's template."""
 _FIRST_TURN, _POLICY_TURN = "<|im_start|>", "<|im_start|>assistant\n"
 
 
@@ -67,7 +72,7 @@ def find_text(row: Mapping[str, Any]) -> FoundText | None:
         return FoundText(only_turn.asked, only_turn.text)
     found = [name for name in TEXT_COLUMNS if optional_text(row.get(name))]
     if not found:
-        return None
+        return _after_question(row)
     if len(found) > 1:
         # A short answer may stand beside the trajectory; tags show which is which.
         tagged = [name for name in found if find_tags(row[name]) or has_own_tags(row[name])]
@@ -82,7 +87,22 @@ def find_text(row: Mapping[str, Any]) -> FoundText | None:
     head, turn, body = text.partition(_POLICY_TURN)
     if turn and text.startswith(_FIRST_TURN):
         return FoundText(head + turn, body)
+    head, turn, body = text.partition(_RESPONSE)
+    if turn and _INSTRUCTION in head:
+        return FoundText(head + turn, body)
     return FoundText(asked, text)
+
+
+def _after_question(row: Mapping[str, Any]) -> FoundText | None:
+    """Find numbered turns in the prompt, after the question, where AutoAct has them."""
+    asked, question = optional_text(row.get("prompt")), optional_text(row.get("question"))
+    if asked is None or question is None:
+        return None
+    head, mark, body = asked.rpartition(f"Question: {question}")
+    first = NUMBERED_LABEL.search(body) if mark else None
+    if first is None:
+        return None
+    return FoundText(head + mark + body[: first.start()], body[first.start() :])
 
 
 def _prompt(row: Mapping[str, Any]) -> str:
@@ -107,7 +127,6 @@ def read_text_row(
         raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, f"no text; columns {columns}")
     asked = _question(row, found.prompt)
     steps = read(found.body)
-    acts = any(step.kind is StepKind.ACTION for step in steps)
     return ForeignRow(
         format=form,
         question_id=first_identifier(row, _ID_COLUMNS),
@@ -115,8 +134,7 @@ def read_text_row(
         gold_answers=gold_answers_of(row),
         prompt=found.prompt,
         steps=steps,
-        # The rows do not say which tools were offered, so the calls decide.
-        mode=Mode.COA if acts else Mode.COT,
+        mode=mode_of(row, steps),
         sampling=UNKNOWN_SAMPLING,
         search_fingerprint=f"unknown: the search of a row of {form}",
     )
@@ -138,9 +156,14 @@ def _question(row: Mapping[str, Any], prompt: str) -> str:
 
 
 def _asked(prompt: str) -> str:
-    """Return what a prompt asks: ChatML's only user turn, or all but the policy's opened turn."""
+    """Return what a prompt asks: ChatML's only user turn, or all but the policy's opened turn.
+
+    Of Alpaca's template it is the instruction.
+    """
     if prompt.count(_USER_TURN) == 1:
         return prompt.partition(_USER_TURN)[2].partition(_TURN_END)[0]
+    if prompt.endswith(_RESPONSE):
+        return prompt.removesuffix(_RESPONSE).partition(_INSTRUCTION)[2]
     return _OPENED_TURN.sub("", prompt)
 
 

@@ -30,7 +30,7 @@ from coa.rollout import loop as rollout
 from coa.rollout.loop import RolloutContext, State, Task
 from coa.store.pending import Call, Done, Failure, Generate
 from coa.store.spool import Spool
-from coa.tools import Toolbox, ToolReply, without_repeats
+from coa.tools import Toolbox, ToolReply
 
 Environment = Callable[[Sequence[State]], Awaitable[Sequence[ToolReply]]]
 """A function that answers the calls that states wait for, in their order. It asks tools, or
@@ -69,7 +69,7 @@ async def _next(state: State, policy: Policy, tools: Toolbox) -> State:
         return rollout.advance(state, await _complete(policy, state))
     assert isinstance(state.pending, Call)
     reply = await _call(tools, state.pending)
-    return rollout.observe(state, without_repeats(reply, state.steps))
+    return rollout.observe(state, reply)
 
 
 async def _complete(policy: Policy, state: State) -> Completion | Failure:
@@ -358,7 +358,7 @@ async def _observe_batch(slots: list[_Slot], environment: Environment) -> None:
         return
     replies = await environment([slot.state for slot in waiting])
     for slot, reply in zip(waiting, replies, strict=True):
-        slot.state = rollout.observe(slot.state, without_repeats(reply, slot.state.steps))
+        slot.state = rollout.observe(slot.state, reply)
 
 
 def tool_environment(tools: Toolbox) -> Environment:

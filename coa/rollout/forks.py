@@ -70,9 +70,6 @@ class BranchParams:
     confidence: float = 0.9
     """With both arms: a pair is kept where an interval of this confidence excludes zero; 0: where
     `min_worth` is reached, whatever the interval."""
-    more_pairs: str = ""
-    """A file of pairs that `curate.shared_prefix` found, to be added to the forked ones:
-    data/shared_prefix/pairs.parquet; empty: none."""
     cue: str = (
         r"(?i)\b(need|find|look|search|check|sure|remember|recall|maybe|perhaps|wonder|"
         r"who|when|where|which)\b"

@@ -83,7 +83,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     ),
     "Pairs and sets": (
         Command("branch", "curate.branch", "branch"),
-        Command("shared-prefix", "curate.shared_prefix", "shared_prefix"),
         Command("student-pairs", "curate.student_pairs", "student_pairs"),
         Command("student-set", "curate.student_set", "student_set"),
         Command("screen", "curate.screen", "screen"),

@@ -37,7 +37,6 @@ SECTIONS = {
     "analyse": "curate.analyse:AnalyseParams",
     "filter": "curate.filter:FilterParams",
     "branch": "coa.rollout.forks:BranchParams",
-    "shared_prefix": "curate.shared_prefix:SharedPrefixParams",
     "screen": "curate.screen:ScreenParams",
     "assemble": "coa.records.sets:AssembleParams",
     "student_pairs": "curate.student_pairs:StudentPairsParams",

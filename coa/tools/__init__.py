@@ -1,27 +1,14 @@
 """Define the tools that a policy may call (the library T). To add one, implement `Tool`."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
-from coa.records.trajectory import Outcome, Step
+from coa.records.trajectory import Outcome
 
-ALL_SHOWN = "All results were shown above."
 _PLAIN = " :/,;=@()"
 """Characters that are not quoted in a library's fingerprint; `+`, which separates tools, is."""
-
-
-class Repeats(StrEnum):
-    """Treatment of a passage that the trajectory has shown before."""
-
-    KEEP = "keep"
-    """It is shown again."""
-    MARK = "mark"
-    """Its place says that it stands above."""
-    DROP = "drop"
-    """It is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +21,9 @@ class ToolReply:
     the row."""
     passages: tuple[str, ...] = ()
     """Ids of the passages shown, in order."""
-    lines: tuple[str, ...] = ()
-    """The lines of the text, one for each passage, where repeats are not kept."""
-    repeats: Repeats = Repeats.KEEP
-    heads: tuple[str, ...] = ()
-    """The number and the title before each passage's text, where repeats are to be marked."""
     num_requests: int = 0
     """Requests that the call sent to a server, repeated ones included; a provider charges for
     them."""
-
-
-def without_repeats(reply: ToolReply, steps: Iterable[Step]) -> ToolReply:
-    """Mark or drop the passages that `steps` have shown, as the reply asks, and return it.
-
-    This happens when the reply is appended to a trajectory, not in the tool: a tool does not know
-    the trajectory, and the journal keeps one reply for all that ask the same.
-    """
-    has_lines = len(reply.lines) == len(reply.passages)
-    if reply.repeats is Repeats.KEEP or reply.outcome is not Outcome.OK or not has_lines:
-        return reply
-    shown: set[str] = set()
-    for step in steps:
-        shown.update(step.passages)
-    if shown.isdisjoint(reply.passages):
-        return reply
-    heads = reply.heads or ("",) * len(reply.lines)  # a reply recorded by an older version has none
-    lines = []
-    for passage, line, head in zip(reply.passages, reply.lines, heads, strict=True):
-        if passage not in shown:
-            lines.append(line)
-        elif reply.repeats is Repeats.MARK:
-            lines.append(f"{head}shown above.")
-    passages = tuple(passage for passage in reply.passages if passage not in shown)
-    text = "\n".join(lines) or ALL_SHOWN
-    return replace(reply, text=text, passages=passages, lines=(), heads=())
 
 
 class Tool(Protocol):

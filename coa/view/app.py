@@ -23,7 +23,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coa.errors import CoaError, ConfigError
 from coa.network.listener import OwnHostOnly
 from coa.pages import markup
-from coa.records.comparisons import Comparison
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.store import tables
@@ -165,7 +164,7 @@ class _Pages:
         }
         if isinstance(row, Question):
             return self._page("question.html", **context)
-        if isinstance(row, PreferencePair | Comparison):
+        if isinstance(row, PreferencePair):
             return self._page("pair.html", facts=shown.pair_facts(row), **context)
         return self._page("trajectory.html", **context, **_of_trajectory(file, row))
 

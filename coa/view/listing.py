@@ -51,13 +51,6 @@ COLUMNS: dict[FileKind, dict[str, str]] = {
         "tool": "tool",
         "worth": "worth.value",
     },
-    FileKind.COMPARISONS: {
-        "id": "comparison_id",
-        "question_id": "question_id",
-        "question": "question",
-        "kind": "parting",
-        "model": "chosen_source.model",
-    },
     FileKind.QUESTIONS: {
         "id": "question_id",
         "question_id": "question_id",
@@ -270,7 +263,7 @@ def _search_steps(file: RunFile, text: str) -> pl.Series:
 
 
 def _step_columns(kind: FileKind) -> tuple[str, ...]:
-    if kind in (FileKind.PAIRS, FileKind.COMPARISONS):
+    if kind is FileKind.PAIRS:
         return "prefix", "chosen", "rejected"
     paths = {
         FileKind.SAMPLED: ("steps",),

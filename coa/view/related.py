@@ -121,7 +121,7 @@ def find_calls_of(
 
 def _relation(other: Related, row_id: str, sides: Collection[str]) -> str:
     """Name how another row of the question belongs to a row with this id."""
-    is_pair = other.file.kind in (FileKind.PAIRS, FileKind.COMPARISONS)
+    is_pair = other.file.kind is FileKind.PAIRS
     is_within = other.row_id.startswith(f"{row_id}/")
     is_around = row_id.startswith(f"{other.row_id}/")
     if other.file.kind is FileKind.QUESTIONS:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from coa.errors import InputError
-from coa.records.comparisons import Comparison
 from coa.records.drops import Dropped
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
@@ -24,10 +23,9 @@ from coa.store.files import (
     GRADED,
     INGESTED,
     SAMPLED,
-    SHARED_PREFIX,
 )
 
-_ORDER = (SAMPLED, INGESTED, GRADED, FILTERED, BRANCHED, SHARED_PREFIX, ASSEMBLED, EVALUATED)
+_ORDER = (SAMPLED, INGESTED, GRADED, FILTERED, BRANCHED, ASSEMBLED, EVALUATED)
 """The order in which files are listed; others come after them, by name."""
 _MAX_PARENTS = 3
 """The analysis of a run is looked for in so many folders above a file."""
@@ -44,8 +42,6 @@ class FileKind(StrEnum):
     """Graded trajectories with the reason why they are not imitated."""
     PAIRS = "pairs"
     """Preference pairs."""
-    COMPARISONS = "comparisons"
-    """Other pairs of trajectories of one question."""
     QUESTIONS = "questions"
     """Questions with their accepted answers."""
 
@@ -55,7 +51,6 @@ RECORDS: dict[FileKind, type[Any]] = {
     FileKind.GRADED: GradedTrajectory,
     FileKind.DROPPED: Dropped,
     FileKind.PAIRS: PreferencePair,
-    FileKind.COMPARISONS: Comparison,
     FileKind.QUESTIONS: Question,
 }
 """The record of each kind."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from coa.records.causes import Analysis, Cause
-from coa.records.comparisons import Comparison
 from coa.records.drops import Dropped
 from coa.records.graded import GradedTrajectory
 from coa.records.grading import Grade, Verdict
@@ -154,14 +153,8 @@ def _question_labels(row: GradedTrajectory) -> str:
     return f"{row.question_type or 'type not stated'}, {hops}"
 
 
-def pair_facts(row: PreferencePair | Comparison) -> list[tuple[str, str]]:
+def pair_facts(row: PreferencePair) -> list[tuple[str, str]]:
     """Say in names and values what is known of a pair."""
-    if isinstance(row, Comparison):
-        return [
-            ("they part", str(row.parting)),
-            ("chosen by", row.chosen_source.model),
-            ("rejected by", row.rejected_source.model),
-        ]
     facts = [
         ("kind", str(row.kind)),
         ("tool", row.tool),

@@ -3,17 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from coa.records.graded import GradedTrajectory
-from coa.records.pairs import Arm, ArmCount, PairKind, PreferencePair
+from coa.records.pairs import PairKind, PreferencePair
 from coa.records.trajectory import StopReason
 from coa.rollout.points import Point, PointOutcome
 from coa.store import tables
 from coa.store.metrics import rate, stop_reason_counts
-
-FOUND_BY = "shared_prefix"
-"""Why the point of a pair was chosen that `curate.shared_prefix` found."""
 
 
 @dataclass(slots=True)
@@ -82,36 +78,3 @@ class ResultWriter:
             self.totals.num_pairs += 1
             self.pairs.write(pair)
             self.totals.counts[pair.kind] += 1
-
-    def add_found(self, path: Path) -> None:
-        """Write the pairs that `curate.shared_prefix` found, with the point of each.
-
-        Raises:
-            InputError: the file is missing or has no pairs.
-        """
-        for pair in tables.read_table(path, PreferencePair):
-            point = found_point(pair)
-            self.pairs.write(pair)
-            self.points.write(point)
-            self.totals.counts.update([point.outcome, pair.kind])
-
-
-def found_point(pair: PreferencePair) -> Point:
-    """Describe the point at which two trajectories part, as if the right one had been forked."""
-    tried = ArmCount(pair.num_think, pair.num_think_correct)
-    arm = Arm.THINK
-    if pair.kind is PairKind.THINK_IS_BETTER:
-        tried = ArmCount(pair.num_act, pair.num_act_correct)
-        arm = Arm.ACT
-    return Point(
-        parent_id=pair.trajectory_id,
-        point=pair.point,
-        arm=arm,
-        outcome=PointOutcome.PAIRED,
-        parent_is_correct=True,
-        num_continuations=tried.total,
-        num_correct=tried.correct,
-        pair_id=pair.pair_id,
-        tool=pair.tool,
-        chosen_by=FOUND_BY,
-    )

@@ -1,48 +1,20 @@
-"""Choose a few trajectories for each cause, and shorten them for the error report.
-
-Control characters are made visible.
-"""
+"""Choose a few trajectories for each cause, for the error report: each with its step to blame."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from coa.ranking import seeded_rank
 from coa.records.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.records.graded import GradedTrajectory
-from coa.records.trajectory import Author
 
 _PER_CAUSE = 3
-# With these limits the page stays below two megabytes.
 _STEP_CHARS = 700
-"""The greatest number of characters of a step."""
-_TEXT_CHARS = 6_000
-"""The greatest number of characters of all steps of an example, save the one to blame."""
-_FOLDED_CHARS = 20_000
-"""The greatest number of further characters of an example, which the page shows when asked to."""
+"""The greatest number of characters of the step to blame."""
 _FIELD_CHARS = 400
 """The greatest number of characters of a question or an answer."""
-_MAX_STEPS = 60
-"""The greatest number of steps of an example; of longer ones the first steps are shown, and the one
-to blame."""
 _VISIBLE = {code: "\ufffd" for code in range(32) if chr(code) not in "\n\t"}
-
-
-class Piece(NamedTuple):
-    """One step as the page shows it."""
-
-    number: int
-    author: Author
-    kind: str
-    text: str
-    is_blamed: bool
-    num_left_out: int = 0
-    """Steps before it that are not shown."""
-    folded: str = ""
-    """The rest of a long text, which the page unfolds."""
-    num_cut: int = 0
-    """Characters that not even the folded text holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +27,12 @@ class Example:
     prediction: str
     evidence: str
     contributing: str
-    pieces: tuple[Piece, ...]
+    step: int | None
+    """The index of the step to blame; None where no single step is."""
+    kind: str
+    author: str
+    text: str
+    """Of the step to blame."""
 
 
 class Chosen(NamedTuple):
@@ -118,6 +95,8 @@ def _examples(best: Iterable[Chosen], found: Mapping[str, GradedTrajectory]) -> 
 
 
 def _example(chosen: Chosen, row: GradedTrajectory) -> Example:
+    steps = row.trajectory.steps
+    blamed = None if chosen.step is None else steps[chosen.step]
     return Example(
         trajectory_id=shorten(chosen.trajectory_id, _FIELD_CHARS),
         question=shorten(row.trajectory.question, _FIELD_CHARS),
@@ -125,45 +104,11 @@ def _example(chosen: Chosen, row: GradedTrajectory) -> Example:
         prediction=shorten(row.grade.prediction or "none", _FIELD_CHARS),
         evidence=shorten(chosen.evidence, 2 * _FIELD_CHARS),
         contributing=", ".join(cause.replace("_", " ") for cause in chosen.contributing),
-        pieces=tuple(_pieces(row, chosen.step)),
+        step=chosen.step,
+        kind=blamed.kind if blamed else "",
+        author=blamed.author if blamed else "",
+        text=shorten(blamed.text.strip("\n"), _STEP_CHARS) if blamed else "",
     )
-
-
-def _pieces(row: GradedTrajectory, blamed: int | None) -> Iterator[Piece]:
-    """Show the first steps of a row, and the one to blame; say how many are left out between."""
-    steps = row.trajectory.steps
-    chars_left = _TEXT_CHARS
-    folded_left = _FOLDED_CHARS
-    num_passed = 0
-    for i, step in enumerate(steps):
-        is_blamed = i == blamed
-        if (chars_left and i < _MAX_STEPS) or is_blamed:
-            size = _STEP_CHARS if is_blamed else min(chars_left, _STEP_CHARS)
-            text = step.text.strip("\n").translate(_VISIBLE)
-            folded = text[size : size + folded_left]
-            folded_left -= len(folded)
-            yield Piece(
-                number=i,
-                author=step.author,
-                kind=step.kind,
-                text=text[:size],
-                is_blamed=is_blamed,
-                num_left_out=i - num_passed,
-                folded=folded,
-                num_cut=max(len(text) - size - len(folded), 0),
-            )
-            num_passed = i + 1
-        chars_left -= min(chars_left, len(step.text), _STEP_CHARS)
-    num_left_out = len(steps) - num_passed
-    if num_left_out:
-        yield Piece(
-            number=len(steps),
-            author=Author.SCAFFOLD,
-            kind="end",
-            text="",
-            is_blamed=False,
-            num_left_out=num_left_out,
-        )
 
 
 def shorten(text: str, size: int) -> str:

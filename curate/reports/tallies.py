@@ -185,17 +185,6 @@ class MeanWorth(NamedTuple):
     """Of a bootstrap interval over the points; for a lone point both bounds are its worth."""
 
 
-class ArmRates(NamedTuple):
-    """How parents and their continuations on one arm ended."""
-
-    arm: Arm
-    """Of the continuations; the parents took the other one."""
-    num_points: int
-    num_parents_correct: int
-    num_continuations: int
-    num_correct: int
-
-
 class Origin(NamedTuple):
     """The points of one origin, and how many of them gave a pair."""
 
@@ -209,7 +198,7 @@ class PointTallies:
     """The counts of the forked points of a run.
 
     Points with a measured worth have continuations of both arms. At the others one arm alone was
-    continued, and the parent is the only sample of its own: they count in `quadrants` and `rates`.
+    continued, and the parent is the only sample of its own: they count in `quadrants`.
     """
 
     outcomes: Counter[tuple[str, PointOutcome]] = field(default_factory=Counter)
@@ -226,7 +215,6 @@ class PointTallies:
     """What a search took from the worth, in shares of a right answer."""
     quadrants: Counter[ArmOutcomes] = field(default_factory=Counter)
     """How thinking and acting ended, for each continuation beside its parent."""
-    rates: dict[Arm, ArmRates] = field(default_factory=dict)
 
     def add(self, point: Point, num_hops: int | None) -> None:
         """Count a point of a parent whose question joins so many facts; None: not known."""
@@ -234,7 +222,10 @@ class PointTallies:
         self.outcomes[shorten(point.chosen_by, _NAME_CHARS), point.outcome] += 1
         self.causes[cause, point.outcome is PointOutcome.PAIRED] += 1
         if point.worth is None:
-            self._add_rates(point)
+            # One arm alone was continued.
+            num_wrong = point.num_continuations - point.num_correct
+            self.quadrants[_outcomes(point, is_right=True)] += point.num_correct
+            self.quadrants[_outcomes(point, is_right=False)] += num_wrong
             return
         if not point.worth.act.num or not point.worth.think.num:
             return  # Of one arm nothing is known, so the difference is no estimate.
@@ -243,20 +234,6 @@ class PointTallies:
         self.worths_by_cause.setdefault(cause, []).append(worth)
         self.worths_by_hops.setdefault(num_hops, []).append(worth)
         self.worths_by_tool.setdefault(shorten(point.tool, _NAME_CHARS), []).append(worth)
-
-    def _add_rates(self, point: Point) -> None:
-        """Count a point of which one arm alone was continued."""
-        num_wrong = point.num_continuations - point.num_correct
-        self.quadrants[_outcomes(point, is_right=True)] += point.num_correct
-        self.quadrants[_outcomes(point, is_right=False)] += num_wrong
-        before = self.rates.get(point.arm, ArmRates(point.arm, 0, 0, 0, 0))
-        self.rates[point.arm] = ArmRates(
-            point.arm,
-            before.num_points + 1,
-            before.num_parents_correct + point.parent_is_correct,
-            before.num_continuations + point.num_continuations,
-            before.num_correct + point.num_correct,
-        )
 
     @property
     def num_points(self) -> int:

@@ -1,10 +1,7 @@
-"""Make the cards of sets and models: measure first, then render.
+"""Make the cards of sets and models.
 
-`measure` reads the files of the run and gives one record of facts about a set; `spreads`, `yields`,
-`masks`, `reviews` and `set_info` count for it. `card` renders that record; `sections`, `example`,
-`licences` and `front_matter` write parts of it, and all foreign text goes through `safe_markdown`.
-`all_sets` does both for every set.
-
-For a trained model `measure_model` gives the record, which `trained` reads most of, and
-`model_card` renders it. `card_files` writes finished cards into their folder.
+`card` measures the sets, fills templates/ and writes the front page; `contents`, `yields`,
+`reviews`, `sources`, `example`, `licences` and `front_matter` give it their parts, and all foreign
+text goes through `safe_markdown`. `model_card` does the same for a trained model, of which
+`trained` reads the chain and the results. `card_files` writes finished cards into their folder.
 """

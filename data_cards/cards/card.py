@@ -1,4 +1,4 @@
-"""Write the card of a set, and the front page of a repository from the cards of its sets.
+"""Write the cards of all sets, and the front page of the repository that holds them.
 
 The tables come from the files beside this one; templates/ has the text around them.
 """
@@ -12,7 +12,8 @@ import polars as pl
 from coa.policy.scripted import is_scripted
 from coa.records.sets import AssembleParams
 from coa.rollout.forks import ArmChoice
-from data_cards.cards import masks, reviews
+from coa.settings.params import Params
+from data_cards.cards import reviews
 from data_cards.cards.contents import contents, count_table
 from data_cards.cards.example import Example, show_row
 from data_cards.cards.front_matter import SetInfo, assemble_card, metadata, set_info
@@ -25,9 +26,11 @@ from data_cards.facts import collect, facts, num_questions_in_both_splits
 from data_cards.settings import (
     RenderParams,
     ShownPrompt,
+    check,
     settings_block,
     settings_of_run,
     shown_prompt,
+    shown_settings,
 )
 
 PICTURES = Path("reports/pictures")
@@ -62,12 +65,54 @@ class SetCard(NamedTuple):
     card: Card
 
 
+class Rendered(NamedTuple):
+    """All cards of a run."""
+
+    front: Card
+    sets: tuple[SetCard, ...]
+
+    def files(self) -> dict[str, bytes]:
+        """Give the cards and their pictures by their path in a repository, the front page first.
+
+        Raises:
+            OutputError: a picture cannot be read.
+        """
+        found = self.texts()
+        for card in self.sets:
+            for picture in card.card.pictures:
+                found[f"{card.info.name}/pictures/{picture.name}"] = picture.read_bytes()
+        return found
+
+    def texts(self) -> dict[str, bytes]:
+        """Give the cards alone by their path in a repository."""
+        found = {"README.md": self.front.text.encode()}
+        for card in self.sets:
+            found[f"{card.info.name}/README.md"] = card.card.text.encode()
+        return found
+
+
+def render(params: Params, section: RenderParams) -> Rendered:
+    """Measure the sets and write their cards.
+
+    Args:
+        params: All settings.
+        section: What the cards cannot count.
+
+    Raises:
+        ConfigError: a setting cannot be shown in a card.
+        InputError: a file is missing or broken, or a set is empty.
+    """
+    check(section)
+    settings = shown_settings(params)
+    sizes = params.section(AssembleParams, "assemble")
+    cards = []
+    for name in built_sets(sizes):
+        cards.append(set_card(name, settings, sizes.sizes[name], section))
+    return Rendered(front_page(cards, sizes, section), tuple(cards))
+
+
 def set_card(
-    name: SetName,
-    settings: Mapping[str, Any],
-    num_asked: int,
-    published: Path,
-    params: RenderParams,
+    name: SetName, settings: Mapping[str, Any], num_asked: int, params: RenderParams
 ) -> SetCard:
     """Measure a set and write its card.
 
@@ -75,7 +120,6 @@ def set_card(
         name: The set.
         settings: Of the stages that made it, without what is private.
         num_asked: Train rows that it was asked for.
-        published: The folder with the sets as they are published.
         params: What the cards cannot count.
 
     Raises:
@@ -83,26 +127,24 @@ def set_card(
         InputError: a file is missing or broken or lacks a column, or the set is empty.
     """
     frame = facts(name)
-    info = set_info(name, published)
+    info = set_info(name)
     written = writers(name, frame)
     example = show_row(name, frame)
     prompt = shown_prompt(name, settings)
-    characters = masks.count_characters(name)
     pictures = _pictures(name)
     heading = "teacher or forking model" if written.forkers else "teacher"
     models = pl.DataFrame(written.models, schema=[heading, "rows"], orient="row")
     context = {
         **_identity(params, [info], written.models, written.imported),
         **contents(name, frame),
-        **yields(name, info.num_rows, has_forkers=bool(written.forkers)),
+        **yields(name, info.num_rows),
+        "has_forkers": bool(written.forkers),
         "name": name,
         "set_title": TITLES[name],
-        "splits": table(("split", "rows"), [(Markdown(it), info.num_rows_of(it)) for it in SPLITS]),
+        "splits": table(("split", "rows"), [(Markdown(it), info.rows[it]) for it in SPLITS]),
         "example": example,
         "num_asked": num_asked,
-        "is_smaller": info.num_rows_of("train") < num_asked,
-        "characters": masks.character_table(characters),
-        "trained_share": masks.trained_share(characters),
+        "is_smaller": info.rows["train"] < num_asked,
         "reviews": reviews.change_table(name),
         "agreement": reviews.agreement_table(name),
         "forks_both_arms": settings.get("branch", {}).get("arms") == ArmChoice.BOTH,
@@ -181,7 +223,7 @@ def front_page(cards: Sequence[SetCard], asked: AssembleParams, params: RenderPa
         models.update(dict.fromkeys(card.models))
         imported += card.imported
         name = card.info.name
-        num_train, num_validation = (card.info.num_rows_of(split) for split in SPLITS)
+        num_train, num_validation = (card.info.rows[split] for split in SPLITS)
         link = Markdown(f"[{name}]({name}/README.md)")
         rows.append((link, Markdown(TITLES[name]), num_train, num_validation))
         if num_train < asked.sizes[name]:

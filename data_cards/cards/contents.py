@@ -36,15 +36,11 @@ def contents(name: SetName, frame: pl.LazyFrame) -> dict[str, Any]:
         "lengths": length_table(frame),
         "sampling": sampling_table(name, frame),
         "kinds": "",
-        "worths": "",
     }
     if name is SetName.COT_A:
         tools = collect(frame.select(pl.col("tool").unique()))["tool"]
-        found |= {
-            "kinds": kind_table(frame),
-            "has_other_tools": any(tool != "search" for tool in tools),
-            **_worths(frame),
-        }
+        found["kinds"] = kind_table(frame)
+        found["has_other_tools"] = any(tool != "search" for tool in tools)
     return found
 
 
@@ -126,38 +122,6 @@ def _signed(number: float) -> Markdown:
 
 def _to_a_tenth(number: float) -> Markdown:
     return Markdown(f"{number:.1f}")
-
-
-def _worths(frame: pl.LazyFrame) -> dict[str, Any]:
-    """Say how the worth of calling a tool is spread, and with which terms it was measured."""
-    worth = pl.col("worth_value")
-    measured = frame.filter(worth.is_not_null())
-    terms = measured.group_by("worth_price", "worth_confidence").agg(rows=pl.len())
-    said = []
-    num_measured = 0
-    ordered = collect(terms.sort("worth_price", "worth_confidence"))
-    for price, confidence, rows in ordered.iter_rows():
-        interval = "no interval"
-        if confidence:
-            interval = f"intervals of {confidence:.0%} confidence"
-        said.append(f"{rows:,} with a price of {price:g} a search and {interval}")
-        num_measured += rows
-    if not num_measured:
-        return {"worths": ""}
-    grouped = frame.group_by("kind", "tool").agg(
-        pairs=pl.len(),
-        measured=worth.count(),
-        least=worth.min(),
-        median=worth.median(),
-        mean=worth.mean(),
-        most=worth.max(),
-    )
-    shows = dict.fromkeys(("least", "median", "mean", "most"), _signed)
-    return {
-        "worths": frame_table(collect(grouped.sort("kind", "tool")), shows),
-        "num_measured": num_measured,
-        "terms_of_worth": "; ".join(said),
-    }
 
 
 def sampling_table(name: SetName, frame: pl.LazyFrame) -> Markdown:

@@ -1,6 +1,5 @@
-"""Show a row of a set as blocks of text: who wrote what, step by step, and the other columns."""
+"""Show a row of a set as blocks of text: who wrote what, step by step."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +13,6 @@ from data_cards.facts import collect, id_column
 
 _MAX_STEPS = 60
 _MAX_STEP_CHARS = 2_000
-_MAX_VALUE_CHARS = 300
-_MAX_VALUES = 20
 _WIDTH = 88
 """Columns that a card's block shows without scrolling."""
 
@@ -59,29 +56,30 @@ def show_row(name: SetName, frame: pl.LazyFrame) -> Example:
     if name is SetName.COT_A:
         blocks = _pair(row)
     elif name is SetName.RL:
-        blocks = [Block("", _columns(row))]
+        blocks = _question(row)
     else:
         blocks = _trajectory(row)
     return Example(inline(row_id), tuple(blocks))
 
 
 def _trajectory(row: Mapping[str, Any]) -> list[Block]:
-    trajectory = dict(row["trajectory"])
-    steps = [_prompt_step(trajectory.pop("prompt")), *trajectory.pop("steps")]
-    others = {**row, "trajectory": trajectory}
-    return [Block("", _transcript(steps)), Block("The other columns of the row:", _columns(others))]
+    trajectory = row["trajectory"]
+    return [Block("", _transcript([_prompt_step(trajectory["prompt"]), *trajectory["steps"]]))]
 
 
-def _pair(row: dict[str, Any]) -> list[Block]:
-    shared = [_prompt_step(row.pop("prompt")), *row.pop("prefix")]
-    chosen = row.pop("chosen")
-    rejected = row.pop("rejected")
+def _pair(row: Mapping[str, Any]) -> list[Block]:
+    shared = [_prompt_step(row["prompt"]), *row["prefix"]]
     return [
         Block("What both sides share:", _transcript(shared)),
-        Block("Chosen:", _transcript(chosen)),
-        Block("Rejected:", _transcript(rejected)),
-        Block("The other columns of the row:", _columns(row)),
+        Block("Chosen:", _transcript(row["chosen"])),
+        Block("Rejected:", _transcript(row["rejected"])),
     ]
+
+
+def _question(row: Mapping[str, Any]) -> list[Block]:
+    accepted = " | ".join(row["gold_answers"])
+    text = f"question: {row['question']}\naccepted: {accepted}"
+    return [Block("", fence(wrapped(cut(text, _MAX_STEP_CHARS), "", _WIDTH)))]
 
 
 def _prompt_step(prompt: str) -> dict[str, str]:
@@ -100,21 +98,3 @@ def _transcript(steps: Sequence[Mapping[str, str]]) -> Markdown:
     if len(steps) > _MAX_STEPS:
         shown.append(f"... {len(steps) - _MAX_STEPS:,} more steps")
     return fence("\n\n".join(shown))
-
-
-def _columns(row: Mapping[str, Any]) -> Markdown:
-    """Write columns as JSON; long texts and lists are cut."""
-    return fence(json.dumps(_shortened(row), indent=2, ensure_ascii=False), "json")
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, str):
-        return cut(value, _MAX_VALUE_CHARS)
-    if isinstance(value, Mapping):
-        return {key: _shortened(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        shown = [_shortened(inner) for inner in value[:_MAX_VALUES]]
-        if len(value) > _MAX_VALUES:
-            shown.append(f"... {len(value) - _MAX_VALUES:,} more")
-        return shown
-    return value

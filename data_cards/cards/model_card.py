@@ -1,37 +1,31 @@
-"""Render the card of a trained model from its facts.
+"""Write the card of a trained model: its chain, its data, and the results of these very weights.
 
-`data_cards.cards.measure_model` makes the facts. Here they become Markdown: templates/model.md has
-the text around the tables.
+`data_cards.cards.trained` reads the folder; templates/model.md has the text around the tables.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import yaml
 
 from coa.errors import ConfigError
+from coa.policy.prompts import Prompt
 from coa.policy.scripted import is_scripted
-from data_cards.cards import practice
+from coa.store.model_files import fingerprint_files
+from data_cards.cards import trained
 from data_cards.cards.card import fill
 from data_cards.cards.front_matter import assemble_card
 from data_cards.cards.licences import Source, licence_fields, licence_table
-from data_cards.cards.measure_model import ModelFacts
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
+from data_cards.cards.sources import models_and_sources
 from data_cards.cards.trained import Result, ResultPart, TrainedStage
-from data_cards.settings import RenderParams, settings_block
+from data_cards.settings import RenderParams, public, settings_block
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
 MODEL_CARDS = Path("data/models")
-_DOES = {
-    "pretrain": "knows a part of a world's facts and has not learned to search",
-    "sft1": "has learned when to search",
-    "sft2": "has learned when and how to search",
-    "sft3": "has learned to search and to predict what a search returns",
-    "rl1": "has practised on simulated searches",
-    "rl2": "has practised with a real search",
-    "rft": "has learned to search, from a student's own right answers too",
-}
 _OBJECTIVES = {
     "pretrain": "likelihood of text",
     "sft1": "a loss on pairs: when to act",
@@ -42,10 +36,7 @@ _OBJECTIVES = {
     "rft": "as sft2, with right trajectories of a trained student added",
 }
 _MASKS = {
-    "sft1": (
-        "Learned: the policy's own text after the point where a pair's sides part;"
-        " with another loss than contrastive, only the decision there."
-    ),
+    "sft1": "Learned: the policy's own text after the point where a pair's sides part.",
     "sft2": "Learned: the policy's own text. Masked: prompt, search results, inserted markers.",
     "sft3": (
         "Learned: the policy's own text and the bodies of search results."
@@ -59,93 +50,69 @@ _METRICS = {
     "exact_match": "exact match",
     "cover_exact_match": "cover exact match",
     "f1": "F1",
-    "actions": "searches",
+    "actions": "actions",
 }
-_UTILITY = "utility"
-_CALLS = "calls_"
-_MAX_FIGURES = 20
-"""Figures of the validation that a card shows."""
 
 
 class ModelCard(NamedTuple):
-    """A card and what the gate asks about its model."""
+    """A card, and what it was made of."""
 
     text: str
-    sources: tuple[Source, ...]
-    teachers: tuple[str, ...]
-    """Who wrote the trajectories of its sets."""
-    num_stages: int
-    """The stages behind it, its own included."""
-    num_results: int
-    other_results: tuple[str, ...]
-    """Results of other weights that lay in the same folder."""
+    chain: Sequence[TrainedStage]
+    """The stages behind the model, its own the last."""
+    results: Sequence[Result]
+    """Evaluations of these very weights."""
 
 
-def render_card(facts: ModelFacts, section: RenderParams, repository: str = "") -> ModelCard:
-    """Write the card of a model.
+def model_card(folder: Path, section: RenderParams) -> ModelCard:
+    """Measure a model's folder and write its card.
 
     Args:
-        facts: What was measured of the model.
+        folder: The folder.
         section: What the card cannot count.
-        repository: Where the model is published; empty: its folder.
+
+    Raises:
+        InputError: the folder is not a trained model, or a file is broken.
+        ConfigError: a licence is not an SPDX id.
     """
-    title = f"{section.title}: {facts.folder.name}"
-    scripted = [inline(name) for name in facts.teachers if is_scripted(name)]
+    chain = trained.chain(folder)
+    run = chain[-1]
+    fingerprint = fingerprint_files(folder)
+    results = list(trained.results(fingerprint))
+    teachers, set_sources = models_and_sources(trained.sets_of(chain))
+    sources = list(dict.fromkeys([*set_sources, *trained.other_sources(chain)]))
+    title = f"{section.title}: {folder.name}"
+    base = trained.base_of(chain)
     context = {
-        **_context(facts),
         "title": title,
-        "repository": repository or str(facts.folder),
+        "stage": run.stage,
+        "begins": f" and begins with {inline(base)}" if base else ", trained from scratch",
+        "repository": str(folder),
         "name": "model",
         "is_all_scripted": False,
-        "scripted": ", ".join(scripted),
-        "licences": licence_table(facts.sources, section.licenses),
-    }
-    body = fill("model.md", context)
-    return ModelCard(
-        text=assemble_card(_metadata(facts, section, title), body),
-        sources=facts.sources,
-        teachers=facts.teachers,
-        num_stages=len(facts.chain),
-        num_results=len(facts.results),
-        other_results=facts.other_results,
-    )
-
-
-def _context(facts: ModelFacts) -> dict[str, Any]:
-    run = facts.chain[-1]
-    begins = ", trained from scratch"
-    if facts.base:
-        begins = f" and begins with {inline(facts.base)}"
-    return {
-        "stage": run.stage,
-        "does": _DOES.get(run.stage, "was trained"),
-        "begins": begins,
-        "architecture": _architecture(facts),
-        "prompt": fence(facts.prompt),
-        "chain": _chain(facts.chain),
-        "figures": _figures(run),
-        "has_curves": facts.has_curves,
-        "gate": practice.gate_table(facts.gate),
-        "waivers": practice.waivers(facts.gate),
-        "searches": practice.searches_table(facts.searches),
-        "data": _data(facts.data_files),
+        "scripted": ", ".join(inline(name) for name in teachers if is_scripted(name)),
+        "prompt": fence(_read_prompt(folder)),
+        "chain": _chain_table(chain),
+        "has_curves": (folder / "curves.png").exists(),
+        "data": _data_table(trained.data_files(chain)),
         "masks": Markdown(_MASKS.get(run.stage, "")),
-        "results": results_table(facts.results),
-        "fingerprint": facts.fingerprint,
-        "other_results": ", ".join(inline(name) for name in facts.other_results),
-        "settings": settings_block(facts.settings),
+        "results": results_table(results),
+        "fingerprint": fingerprint,
+        "settings": settings_block(public({**run.settings, "arguments": run.arguments})),
+        "licences": licence_table(sources, section.licenses),
     }
+    data = _metadata(results, sources, section, title=title, base=base)
+    return ModelCard(assemble_card(data, fill("model.md", context)), chain, results)
 
 
-def _architecture(facts: ModelFacts) -> Markdown:
-    rows: list[Sequence[Cell]] = [(Markdown("architecture"), inline(facts.architecture))]
-    for what, size in facts.sizes.items():
-        rows.append((Markdown(what), size))
-    rows.append((Markdown("bytes of weights"), facts.num_weight_bytes))
-    return table(("", "value"), rows)
+def _read_prompt(folder: Path) -> str:
+    """Read the prompt of a run inside its chat template, with `{question}` in its place."""
+    settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
+    prompt = Prompt.load(Path(settings["prompt"]), settings["chat_template"] or "{prompt}")
+    return prompt.fill("{question}").rstrip("\n")
 
 
-def _chain(runs: Sequence[TrainedStage]) -> Markdown:
+def _chain_table(runs: Sequence[TrainedStage]) -> Markdown:
     rows: list[list[Cell]] = []
     for run in runs:
         name = inline(run.folder.name)
@@ -156,18 +123,8 @@ def _chain(runs: Sequence[TrainedStage]) -> Markdown:
     return table(("run", "objective", "on", "steps", "learning rate"), rows)
 
 
-def _figures(run: TrainedStage) -> Markdown | str:
-    rows = []
-    for name, value in sorted(run.figures.items()):
-        if not name.endswith(("runtime", "per_second")):
-            rows.append((words(name.removeprefix("eval_")), Markdown(f"{value:.4g}")))
-    return table(("figure", "value"), rows[:_MAX_FIGURES]) if rows else ""
-
-
-def _data(hashes: Mapping[str, str]) -> Markdown:
-    rows = []
-    for path, sha256 in hashes.items():
-        rows.append((inline(path), inline(sha256)))
+def _data_table(hashes: Mapping[str, str]) -> Markdown:
+    rows = [(inline(path), inline(sha256)) for path, sha256 in hashes.items()]
     return table(("file", "SHA-256"), rows)
 
 
@@ -176,49 +133,58 @@ def results_table(found: Sequence[Result]) -> Markdown | str:
     if not found:
         return ""
     rows: list[list[Cell]] = []
-    columns = _columns(found)
     for result in found:
         setting = result.setting
         search = inline(setting["search"]) if setting.get("search") else Markdown("no search")
         for part in result.parts():
-            shown = [Markdown(_interval(name, part.metrics.get(name))) for name in columns]
-            asked = Markdown(", ".join(words(name) for name in _asked(setting, part)))
+            shown = [Markdown(_interval(name, part)) for name in _METRICS]
+            asked = Markdown(", ".join(words(name) for name in _asked(result, part)))
             rows.append([asked, part.num_questions, *shown, search])
-    return table(("asked", "questions", *columns.values(), "search"), rows)
+    return table(("asked", "questions", *_METRICS.values(), "search"), rows)
 
 
-def _columns(found: Sequence[Result]) -> dict[str, str]:
-    """Choose the measures that the results have, and their titles.
-
-    Utility is there where searches have a price, the calls of each tool where there is more than
-    the search.
-    """
-    columns = dict(_METRICS)
-    for result in found:
-        if result.metrics.get(_UTILITY):
-            columns[_UTILITY] = "utility"
-        for tool in result.setting.get("tools", ()):
-            columns["actions"] = "actions"
-            columns[f"{_CALLS}{tool}"] = f"calls of {words(tool)}"
-    return columns
-
-
-def _asked(setting: Mapping[str, Any], part: ResultPart) -> list[str]:
+def _asked(result: Result, part: ResultPart) -> list[str]:
     """Name the questions that figures are of, and how they were asked."""
-    names = [str(setting["split"]), str(setting["mode"]), part.title]
+    names = [str(result.setting["split"]), str(result.setting["mode"]), part.title]
     return [name for name in names if name]
 
 
-def _interval(name: str, value: Any) -> str:
-    """Write a mean with its interval: calls as they are, everything else in per cent."""
+def _interval(name: str, part: ResultPart) -> str:
+    """Write a mean with its interval: actions as they are, everything else in per cent."""
+    value = part.metrics.get(name)
     if not value:
         return ""
-    if name == "actions" or name.startswith(_CALLS):
+    if name == "actions":
         return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
-    percent = value["value"] * 100
-    low = value["low"] * 100
-    high = value["high"] * 100
-    return f"{percent:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{value['value']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
+
+
+def _metadata(
+    results: Sequence[Result],
+    sources: Sequence[Source],
+    section: RenderParams,
+    *,
+    title: str,
+    base: str,
+) -> "ModelCardData":
+    """Make the metadata of the card, with its results as the Hub reads them."""
+    from huggingface_hub import ModelCardData
+
+    measured: list[EvalResult] = []
+    for result in results:
+        for part in result.parts():
+            measured += _eval_results(", ".join(_asked(result, part)), part)
+    return ModelCardData(
+        language=list(section.languages),
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=sorted({"agent", "chain-of-action", "search", "arxiv:2503.06580"}),
+        base_model=base or None,
+        datasets=[section.repository] if section.repository else None,
+        model_name=title if measured else None,
+        eval_results=measured or None,
+        **licence_fields(sources, section.licenses),
+    )
 
 
 def _eval_results(asked: str, part: ResultPart) -> "list[EvalResult]":
@@ -242,36 +208,6 @@ def _eval_results(asked: str, part: ResultPart) -> "list[EvalResult]":
                 )
             )
     return found
-
-
-def _metadata(facts: ModelFacts, section: RenderParams, title: str) -> "ModelCardData":
-    """Make the metadata of the card, with its results as the Hub reads them."""
-    from huggingface_hub import ModelCardData
-
-    measured: list[EvalResult] = []
-    for result in facts.results:
-        for part in result.parts():
-            measured += _eval_results(", ".join(_asked(result.setting, part)), part)
-    return ModelCardData(
-        language=list(section.languages),
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=sorted({"agent", "chain-of-action", "search", "arxiv:2503.06580"}),
-        base_model=facts.base or None,
-        datasets=[section.repository] if section.repository else None,
-        model_name=title if measured else None,
-        eval_results=measured or None,
-        **licence_fields(facts.sources, section.licenses),
-    )
-
-
-def card_files(card: ModelCard, folder: Path) -> dict[str, bytes]:
-    """Give the card and its picture by their path in a repository."""
-    files = {"README.md": card.text.encode()}
-    curves = folder / "curves.png"
-    if curves.exists():
-        files["curves.png"] = curves.read_bytes()
-    return files
 
 
 def card_folder(folder: Path) -> Path:

@@ -15,7 +15,6 @@ import yaml
 
 from coa.errors import InputError
 from coa.store.files import ASSEMBLED
-from coa.store.model_files import fingerprint_files
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName
 
@@ -41,8 +40,6 @@ class TrainedStage(NamedTuple):
     settings: dict[str, Any]
     """Its other settings."""
     steps: int
-    figures: dict[str, float]
-    """Of the validation at its end."""
 
 
 def read_run(folder: Path) -> TrainedStage:
@@ -74,7 +71,7 @@ def read_run(folder: Path) -> TrainedStage:
     for key in _COMMON_KEYS:
         if train.get(key):
             settings[key] = train[key]
-    steps, figures = _summarise_log(log)
+    steps = max((line.get("step", 0) for line in log), default=0)
     return TrainedStage(
         folder=folder,
         stage=stage,
@@ -83,20 +80,7 @@ def read_run(folder: Path) -> TrainedStage:
         arguments=arguments,
         settings=settings,
         steps=steps,
-        figures=figures,
     )
-
-
-def _summarise_log(log: list[dict[str, Any]]) -> tuple[int, dict[str, float]]:
-    """Find the last step and the last value of every figure of the validation."""
-    steps = 0
-    figures: dict[str, float] = {}
-    for line in log:
-        steps = max(steps, line.get("step", 0))
-        for name, value in line.items():
-            if name.startswith("eval_"):
-                figures[name] = value
-    return steps, figures
 
 
 def _read_text(path: Path) -> str:
@@ -205,7 +189,6 @@ class ResultPart(NamedTuple):
 class Result(NamedTuple):
     """An evaluation of a model."""
 
-    name: str
     setting: Mapping[str, Any]
     metrics: Metrics
     num_questions: int
@@ -225,24 +208,15 @@ class Result(NamedTuple):
         return [*parts, ResultPart("mean_over_sets", self.num_questions, self.mean_over_sets)]
 
 
-def results(folder: Path) -> tuple[list[Result], list[str]]:
-    """Read the evaluations of these very weights.
-
-    Returns:
-        The evaluations, and the names of those of other weights that lay in this folder.
+def results(fingerprint: str) -> Iterator["Result"]:
+    """Yield the evaluations of the weights with this fingerprint.
 
     Raises:
         InputError: a result is broken.
     """
-    fingerprint = fingerprint_files(folder)
-    own = []
-    others = []
     for result in _all_results():
         if result.setting.get("model_fingerprint") == fingerprint:
-            own.append(result)
-        elif Path(result.setting.get("model") or "-") == folder:
-            others.append(result.name)
-    return own, others
+            yield result
 
 
 def _all_results() -> Iterator[Result]:
@@ -250,7 +224,6 @@ def _all_results() -> Iterator[Result]:
         try:
             found = json.loads(path.read_bytes())
             result = Result(
-                name=path.stem,
                 setting=found["setting"],
                 metrics=found["metrics"],
                 num_questions=found["num_questions"],

@@ -3,10 +3,13 @@
 The files of `curate.screen` and `curate.analyse` are read where they exist. All others must exist.
 """
 
+import json
 from typing import Any, NamedTuple
 
+import msgspec
 import polars as pl
 
+from coa.errors import InputError
 from coa.policy.chat.families import ForkWay
 from coa.rollout.points import PointOutcome
 from coa.store.files import (
@@ -14,19 +17,53 @@ from coa.store.files import (
     DROPPED,
     EVALUATION_SETS,
     EXCLUDED,
-    FORKS,
     GRADED,
     KEPT,
-    PAIRS,
     POINTS,
     QUESTIONS,
 )
+from coa.store.metrics import FOLDER
 from data_cards.cards.contents import count_table
-from data_cards.cards.figures import probe_table, read_figures
-from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, inline, share, table, words
+from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, share, table, words
 from data_cards.cards.sources import counts
 from data_cards.catalogue import HAS_TRAJECTORIES, SetName
 from data_cards.facts import collect, scan
+
+_STAGES = {SetName.COT: "sample_cot", SetName.COA: "sample_coa", SetName.COT_A: "branch"}
+"""The stage that paid for a set; questions cost nothing."""
+
+
+class Paid(msgspec.Struct, frozen=True):
+    """What the calls behind a set came to, dropped rows included."""
+
+    context_tokens: int = 0
+    cached_tokens: int = 0
+    written_tokens: int = 0
+    reasoning_tokens: int = 0
+    search_requests: int = 0
+    dollars: float | None = None
+
+
+class _StageFigures(msgspec.Struct, frozen=True):
+    """What is read of the metrics of a stage."""
+
+    costs: Paid | None = None
+
+
+def read_paid(name: SetName) -> Paid | None:
+    """Read what the calls behind a set came to; None where that is not known, or they were free.
+
+    Raises:
+        InputError: the figures cannot be read.
+    """
+    path = FOLDER / f"{_STAGES.get(name, '')}.json"
+    if not path.exists():
+        return None
+    try:
+        costs = msgspec.convert(json.loads(path.read_bytes()), _StageFigures).costs
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}", got=error, fix="dvc repro") from error
+    return costs if costs and costs.written_tokens else None
 
 
 class Funnel(NamedTuple):
@@ -42,45 +79,39 @@ class Funnel(NamedTuple):
     """Rows that were good enough for the set; it takes as many of them as it was asked for."""
 
 
-def yields(name: SetName, num_rows: int, *, has_forkers: bool) -> dict[str, Any]:
-    """Make what the template says of the yield of a set.
-
-    Args:
-        name: The set.
-        num_rows: Its rows.
-        has_forkers: Whether other models than the teacher wrote forks of its pairs.
+def yields(name: SetName, num_rows: int) -> dict[str, Any]:
+    """Make what the template says of the yield of a set, which has so many rows.
 
     Raises:
         InputError: a file is missing or broken, or lacks a column.
     """
     lost = funnel(name)
-    figures = read_figures(name)
     overlaps = evaluation_overlaps(name)
     found: dict[str, Any] = {
         "funnel": funnel_table(lost, num_rows),
         "num_pool": lost.pool,
-        "costs": cost_table(name, lost.pool, has_forkers=has_forkers),
-        "paid": figures.costs if figures.costs and figures.costs.written_tokens else None,
-        "has_forkers": has_forkers,
-        "probe": probe_table(figures.probe),
-        "waived": ", ".join(inline(name) for name in figures.waived),
+        "paid": read_paid(name) if lost.pool else None,
         "is_screened": EXCLUDED.exists(),
         "lists_evaluation_sets": overlaps is not None,
         "is_compared": overlaps is not None and any(overlaps["questions compared"]),
         "contamination": "" if overlaps is None else frame_table(overlaps),
         "causes": None,
+        "has_turn_forks": name is SetName.COT_A and _has_turn_forks(),
     }
-    if name is SetName.COT_A:
-        kinds = counts(scan(PAIRS, ["kind"]), "kind").iter_rows()
-        named = [f"{rows:,} are of the kind {inline(kind)}" for kind, rows in kinds]
-        found["run_kinds"] = ", ".join(named)
-        found |= _points()
-    elif name in HAS_TRAJECTORIES and ANALYSED.exists():
+    if name in HAS_TRAJECTORIES and ANALYSED.exists():
         has_failed = (pl.col("mode") == str(name)) & pl.col("cause").is_not_null()
         causes = counts(scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
         found["causes"] = count_table(causes, words)
         found["num_failed"] = causes["rows"].sum()
     return found
+
+
+def _has_turn_forks() -> bool:
+    """Tell whether points of the run were forked turn by turn; older files do not say."""
+    points = scan(POINTS, ["outcome"])
+    if "way" not in points.collect_schema():
+        return False
+    return _num_rows(points.filter(pl.col("way") != ForkWay.TEXT)) > 0
 
 
 def funnel(name: SetName) -> Funnel:
@@ -152,24 +183,6 @@ def funnel_table(found: Funnel, num_taken: int) -> Markdown:
     return table(("", "rows", "share"), rows)
 
 
-def _points() -> dict[str, Any]:
-    """Say how the points of all pairs of the run were chosen and forked; older files do not."""
-    points = scan(POINTS, ["outcome"])
-    known = points.collect_schema()
-    found: dict[str, Any] = {"ways": "", "has_turn_forks": False}
-    if "way" in known:
-        found["has_turn_forks"] = _num_rows(points.filter(pl.col("way") != ForkWay.TEXT)) > 0
-    if "chosen_by" in known:
-        is_paired = pl.col("outcome") == str(PointOutcome.PAIRED)
-        grouped = points.group_by("chosen_by").agg(points=pl.len(), paired=is_paired.sum())
-        rows: list[list[Cell]] = []
-        for way, num_points, num_paired in collect(grouped.sort("chosen_by")).iter_rows():
-            rows.append([words(way), num_points, num_paired, share(num_paired, num_points)])
-        if rows:
-            found["ways"] = table(("points chosen by", "points", "gave a pair", "share"), rows)
-    return found
-
-
 def evaluation_overlaps(name: SetName) -> pl.DataFrame | None:
     """Read how many rows touch each evaluation set; None where nothing was screened.
 
@@ -194,52 +207,3 @@ def evaluation_overlaps(name: SetName) -> pl.DataFrame | None:
         pl.col(column).alias(f"{unit} that touch it, left out"),
     )
     return collect(found)
-
-
-def cost_table(name: SetName, num_kept: int, *, has_forkers: bool = False) -> Markdown:
-    """List what the teacher, or another model that wrote forks, and the search did for a set.
-
-    Counted is what a fresh run pays: calls and tokens of every rollout that could have entered the
-    set, the dropped ones included and the imported ones not. Retries, cached prefixes and prices
-    depend on the provider and are not known here. Empty for questions, which cost nothing, where
-    the rollouts are not here, where all were imported, and where no row was kept.
-
-    Args:
-        name: The set.
-        num_kept: Rows that are good enough for it.
-        has_forkers: Whether other models than the teacher wrote forks.
-
-    Raises:
-        InputError: a file is broken or lacks a column.
-    """
-    path = FORKS if name is SetName.COT_A else GRADED
-    if name is SetName.RL or not num_kept or not path.exists():
-        return Markdown("")
-    rows = scan(path, ["trajectory"]).select(pl.col("trajectory").struct.unnest())
-    known = rows.collect_schema()
-    if "num_calls" not in known:
-        return Markdown("")
-    if "sampling" in known:
-        sampling = pl.col("sampling").struct
-        rows = rows.filter((sampling.field("temperature") >= 0) | (sampling.field("seed") >= 0))
-    writer = "model that wrote the forks" if has_forkers else "teacher"
-    read_tokens = pl.col("num_prompt_tokens") + pl.col("num_environment_tokens")
-    totals = {
-        "rollouts": pl.len(),
-        f"calls of the {writer}": pl.col("num_calls").sum(),
-        "tokens that it wrote": pl.col("num_policy_tokens").sum(),
-        "tokens of prompts and search results, each counted once": read_tokens.sum(),
-    }
-    if name is not SetName.COT_A:
-        # A fork's steps include those of its prefix, which its parent paid for.
-        rows = rows.filter(pl.col("mode") == str(name))
-        is_observation = pl.element().struct.field("kind") == "observation"
-        totals["searches"] = pl.col("steps").list.eval(is_observation).list.sum().sum()
-    found = collect(rows.select(**totals)).row(0, named=True)
-    if not found["rollouts"]:
-        return Markdown("")
-    lines: list[list[Cell]] = []
-    for what, total in found.items():
-        per_row = Markdown(f"{int(total or 0) / num_kept:,.1f}")
-        lines.append([Markdown(what), int(total or 0), per_row])
-    return table(("", "in all", "for each row good enough"), lines)

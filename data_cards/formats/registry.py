@@ -230,13 +230,6 @@ with Path("adp/coa/train.jsonl").open(encoding="utf-8") as lines:
     ),
 }
 README = "README.md"
-_GONE = (
-    r"autocoa/(dataset_info\.json|(coa|cot)_{split}\.jsonl|rl_{split}\.parquet)",
-    r"search_r1/((coa|cot)_{split}|left_out)\.jsonl",
-    r"skyrl/{split}\.parquet",
-    r"(openai|slime|prime_rl)/(coa|cot)/{split}\.jsonl",
-)
-"""The files of formats that older versions wrote."""
 
 
 def own_files() -> str:
@@ -248,7 +241,6 @@ def own_files() -> str:
         r"(llamafactory|trl)/tokenized/dataset_dict\.json",
         r"(llamafactory|trl)/tokenized/{split}/((data|cache)-[\w-]+\.arrow|dataset_info\.json)",
         r"(llamafactory|trl)/tokenized/{split}/state\.json",
-        *_GONE,
     ]
     for target in FORMATS.values():
         path = re.escape(target.path).replace(r"\{", "{").replace(r"\}", "}")

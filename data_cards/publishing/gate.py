@@ -25,7 +25,6 @@ from coa.store.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
 from data_cards import provenance
 from data_cards.cards import licences
 from data_cards.cards.card import SetCard
-from data_cards.cards.model_card import ModelCard
 from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName
 from data_cards.facts import collect, facts, scan
@@ -37,7 +36,7 @@ from data_cards.formats.published_rows import (
     read_records,
 )
 from data_cards.provenance import shown
-from data_cards.publishing.private_text import find_key, find_private
+from data_cards.publishing.private_text import find_private
 from data_cards.settings import PublishParams
 
 
@@ -55,8 +54,6 @@ class Reason(StrEnum):
     CARD_OUT_OF_DATE = "card_out_of_date"
     LOSS_MASK = "loss_mask"
     REVIEWS_MISSING = "reviews_missing"
-    KEY_IN_FILE = "key_in_file"
-    RESULTS_MISSING = "results_missing"
 
 
 MUST_HOLD = {
@@ -73,22 +70,8 @@ MUST_HOLD = {
     Reason.CARD_OUT_OF_DATE: "the cards are those of the files",
     Reason.LOSS_MASK: "loss masks cover all of the policy's text and nothing else",
     Reason.REVIEWS_MISSING: "as many rows were reviewed by people as were asked for",
-    Reason.KEY_IN_FILE: "no text file of the model holds a key",
-    Reason.RESULTS_MISSING: "the model was evaluated, and every figure is that of these weights",
 }
 """What is true where a reason does not apply; a published card says it."""
-_OF_MODELS_ALONE = (Reason.KEY_IN_FILE, Reason.RESULTS_MISSING)
-SET_REASONS = tuple(reason for reason in Reason if reason not in _OF_MODELS_ALONE)
-"""What is checked before sets are published."""
-MODEL_REASONS = (
-    Reason.LICENCE,
-    Reason.SCRIPTED_TEACHER,
-    Reason.UNCOMMITTED_CODE,
-    Reason.STALE_LOCK,
-    Reason.CARD_OUT_OF_DATE,
-    *_OF_MODELS_ALONE,
-)
-"""What is checked before a model is published."""
 
 
 class Refusal(NamedTuple):
@@ -169,48 +152,6 @@ def check_sets(
     found += review_refusals(names, params.required_reviews)
     found += _card_refusals(stale_cards, "dvc repro render")
     return found
-
-
-def check_model(
-    card: ModelCard, stale_cards: Sequence[str], folder: Path, known_licences: Mapping[str, str]
-) -> list[Refusal]:
-    """Find everything that stands against publishing a model.
-
-    Args:
-        card: The model's card, as rendered from the files.
-        stale_cards: Files under data/models/{name}/ that differ from it.
-        folder: The model's folder.
-        known_licences: `render.licenses`.
-    """
-    conflicts = licences.conflicts(card.sources, known_licences)
-    found = [Refusal(Reason.LICENCE, line) for line in conflicts]
-    found += _teacher_refusals(card.teachers)
-    stage = provenance.stage_of(folder)
-    found += tree_refusals(stage)
-    if not stage:
-        unmade = f"{folder} was made by no stage in {provenance.LOCK}"
-        found.append(Refusal(Reason.STALE_LOCK, unmade))
-    if not card.num_results:
-        others = f"; {shown(card.other_results)}: of other weights" if card.other_results else ""
-        fix = f"python -m evaluation.evaluate model={folder}"
-        missing = f"no result is of these weights{others}: {fix}"
-        found.append(Refusal(Reason.RESULTS_MISSING, missing))
-    found += _card_refusals(stale_cards, f"python -m data_cards.models model={folder}")
-    return found
-
-
-def key_refusals(texts: Mapping[str, Path]) -> list[Refusal]:
-    """Name the text files of a model that hold a key.
-
-    Args:
-        texts: The files, by the name under which they are published.
-    """
-    found = []
-    for name, path in texts.items():
-        key = find_key(path.read_text(encoding="utf-8", errors="replace"))
-        if key is not None:
-            found.append(f"{name} {key.shown}")
-    return [Refusal(Reason.KEY_IN_FILE, shown(found))] if found else []
 
 
 def _card_refusals(stale: Sequence[str], fix: str) -> list[Refusal]:

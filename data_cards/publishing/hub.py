@@ -23,6 +23,7 @@ from data_cards.publishing.checked_copy import Content, Hashes
 
 _LOGIN = "hf auth login, or set HF_TOKEN to a token that may write"
 _UNCHANGED = "nothing on the Hub has changed"
+_KIND = "dataset"
 
 
 class Change(NamedTuple):
@@ -77,22 +78,15 @@ class Remote(NamedTuple):
 class HubRepository:
     """One repository on the Hub."""
 
-    def __init__(self, kind: str, name: str) -> None:
-        """Name a repository; nothing is asked yet.
-
-        Args:
-            kind: `dataset` or `model`.
-            name: `owner/name`.
-        """
+    def __init__(self, name: str) -> None:
+        """Name a repository, `owner/name`; nothing is asked yet."""
         self._api = HfApi(library_name="coa-toolkit")
-        self._kind = kind
         self._name = name
 
     @property
     def url(self) -> str:
         """Make the address at which people look at the repository."""
-        folder = "datasets/" if self._kind == "dataset" else ""
-        return f"{self._api.endpoint}/{folder}{self._name}"
+        return f"{self._api.endpoint}/datasets/{self._name}"
 
     def look(self, revision: str | None = None) -> Remote | None:
         """Return the repository's state.
@@ -107,14 +101,14 @@ class HubRepository:
         """
         with self._explained():
             try:
-                info = self._api.repo_info(self._name, revision=revision, repo_type=self._kind)
+                info = self._api.repo_info(self._name, revision=revision, repo_type=_KIND)
             except RepositoryNotFoundError:
                 return None
             head = info.sha or ""
             tree = self._api.list_repo_tree(
-                self._name, recursive=True, revision=head, repo_type=self._kind
+                self._name, recursive=True, revision=head, repo_type=_KIND
             )
-            refs = self._api.list_repo_refs(self._name, repo_type=self._kind)
+            refs = self._api.list_repo_refs(self._name, repo_type=_KIND)
             files = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         tags = {tag.name: tag.target_commit for tag in refs.tags}
         return Remote(head, files, tags)
@@ -143,7 +137,7 @@ class HubRepository:
                 name.
         """
         with self._explained():
-            self._api.create_repo(self._name, repo_type=self._kind, private=private, exist_ok=True)
+            self._api.create_repo(self._name, repo_type=_KIND, private=private, exist_ok=True)
 
     def commit(
         self, changed: Sequence[Change], files: Mapping[str, Content], *, parent: str, title: str
@@ -167,7 +161,7 @@ class HubRepository:
                 self._name,
                 operations,
                 commit_message=title,
-                repo_type=self._kind,
+                repo_type=_KIND,
                 parent_commit=parent,
             )
         return made.oid
@@ -179,7 +173,7 @@ class HubRepository:
             ServiceError: the Hub cannot be reached or refuses.
         """
         with self._explained():
-            self._api.create_tag(self._name, tag=name, revision=revision, repo_type=self._kind)
+            self._api.create_tag(self._name, tag=name, revision=revision, repo_type=_KIND)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

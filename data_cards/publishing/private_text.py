@@ -101,16 +101,6 @@ def find_private(text: str, phone_region: str) -> list[PrivateText]:
     return found
 
 
-def find_key(text: str) -> PrivateText | None:
-    """Find the first key in `text`, which may be a file of any size.
-
-    Raises:
-        MissingExtraError: the libraries are not installed.
-    """
-    first = _first(find_keys, _windows(text))
-    return _shortened(PrivateKind.KEY, first) if first else None
-
-
 def _shortened(kind: PrivateKind, found: str) -> PrivateText:
     return PrivateText(kind, f"{found[:4]}... ({len(found)} characters)")
 

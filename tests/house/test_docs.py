@@ -22,7 +22,6 @@ from coa.microworld.world import GroupSize
 from coa.policy.chat.families import FamilyName, ForkWay, Waiver
 from coa.records import protocol
 from coa.records.causes import Analysis, Cause, Finding
-from coa.records.comparisons import Comparison, Parting, Source
 from coa.records.drops import Dropped, DropReason
 from coa.records.exclusions import EvaluationSet, Excluded, ExclusionReason, RowKind
 from coa.records.graded import GradedTrajectory
@@ -66,7 +65,6 @@ from coa.store.reviews import (
     ReviewQuestion,
     Usage,
 )
-from coa.tools import Repeats
 from curate.analyse import AnalyseParams
 from curate.summary import read_metrics, render
 from data_cards.publishing.gate import Reason
@@ -91,8 +89,6 @@ RECORDS: list[type[Any]] = [
     Judgement,
     Dropped,
     PreferencePair,
-    Comparison,
-    Source,
     Point,
     Worth,
     ArmSample,
@@ -123,7 +119,6 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         DropReason,
         Arm,
         PairKind,
-        Parting,
         PointOutcome,
         ForkWay,
         UnreadableReason,
@@ -147,7 +142,6 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         Provider,
         RecordingMode,
         Numbering,
-        Repeats,
         Format,
         QuestionFormat,
         Action,
@@ -157,7 +151,7 @@ VALUES: dict[str, list[type[StrEnum]]] = {
     ],
 }
 DEFAULTS: dict[str, Any] = Params.load("pipeline", (), ROOT / "conf/microworld.yaml").values()
-PROGRAMS = {"coa", "cp", "curl", "dvc", "export", "git", "kill", "make", "python", "vllm"}
+PROGRAMS = {"coa", "cp", "curl", "dvc", "export", "git", "hf", "kill", "make", "python", "vllm"}
 
 
 def text_of(document: Path | str) -> str:
