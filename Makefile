@@ -1,8 +1,8 @@
 # Words to remember; each sets up .venv by itself, with uv where it is installed and with pip elsewhere.
 #
-#   make demo     all of `dvc repro` on the embedded microworld: the sets, a chain of training on them, its evaluation
-#   make data     the line of data alone; needs no torch
-#   make review   Argilla on this machine, to review what was made
+#   make demo     a project in build/demo on the embedded microworld: the sets, a chain of training, its evaluation
+#   make data     the line of data alone, in the same place; needs no torch
+#   make review   Argilla on this machine, to review what was made there
 #   make test     the tests; make test-full: those that want Argilla's server or a browser;
 #                 make test-long: attacks, faults and kills that take minutes;
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
@@ -30,21 +30,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo announce-demo data review test test-full test-long test-vllm test-trainers check docs format \
   install-full clean
 
+# A project as a user has it, apart from this clone, whose own files stay as they are.
+IN_DEMO = ([ -e build/demo/params.yaml ] || coa init --demo build/demo) && cd build/demo && coa params conf/microworld.yaml
+
 demo: announce-demo $(INSTALLED)-train
-	dvc repro
-	@python -m curate.summary
-	@python -m evaluation.summary
+	$(IN_DEMO) && dvc repro && python -m curate.summary && python -m evaluation.summary
+	@echo "All of it is in build/demo."
 
 announce-demo:
 	@echo "The demo takes about 12 minutes on 2 free cores, 20 on busy ones. It downloads 0.45 GB with CPU builds of"
 	@echo "torch (the note in the head of the Makefile) and several GB without. It needs 2.6 GB of disk, and no keys."
 
 data: $(INSTALLED)-base
-	dvc repro report render
-	@python -m curate.summary
+	$(IN_DEMO) && dvc repro report render && python -m curate.summary
+	@echo "All of it is in build/demo."
 
 review: $(INSTALLED)-review
-	python -m annotate.serve
+	$(IN_DEMO) && python -m annotate.serve
 
 # The tests of a file stay in one process, which makes what they share once. Files start in the order of
 # tests/conftest.py. Many tests wait for commands that they start, so there are more processes than CI has cores.

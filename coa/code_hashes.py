@@ -3,17 +3,20 @@
     python -m coa.code_hashes        # the stage `code`, which `dvc repro` always runs first
 
 A stage runs again when its file in .code/ has changed, so a line changed in one module reruns the
-stages that reach it by import, and no other. Each line is a hash and a path of the project, as
-`sha256sum` writes them. Comments below hold the hashes of the settings that the stage reads, those
-of the code's defaults included, which params.yaml does not name and DVC cannot follow.
+stages that reach it by import, and no other. Each line is a hash and a path below the tool's
+folder, as `sha256sum` writes them. Then come modules of the user's own that the stage's settings
+name as `module:name`, and prompts that come with the tool and are no files of the project. Comments
+below hold the hashes of the settings that the stage reads, those of the code's defaults included,
+which params.yaml does not name and DVC cannot follow.
 """
 
 import ast
 import hashlib
 import json
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +27,9 @@ from ruamel.yaml.error import YAMLError
 from coa.errors import ConfigError, InputError
 from coa.settings.params import Params
 from coa.settings.stages import TRAINING_MODULES, Stage
+from coa.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.whole_files import write_file
 
-ROOT = Path(__file__).parent.parent
-"""The folder of all packages."""
 PIPELINE_FILE = Path("dvc.yaml")
 FOLDER = Path(".code")
 STAGE = "code"
@@ -35,6 +37,7 @@ STAGE = "code"
 TEMPLATES = "templates"
 """A module that names this folder reads the files in it, where it lies beside the module."""
 _MODULE = re.compile(r"[a-z]\w*(\.\w+)+")
+_OWN_PART = re.compile(r"(?P<module>[^\W\d]\w*(?:\.\w+)*):[^\W\d]\w*")
 
 
 class Entry(NamedTuple):
@@ -57,7 +60,9 @@ def write_code(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> list[st
     read = {name.partition(".")[0] for entry in entries.values() for name in entry.settings}
     values = Params.load("pipeline").values(sorted(read)) if read else {}
     for name, entry in entries.items():
-        text = describe_code(name, entry.command) + describe_settings(entry.settings, values)
+        text = describe_code(name, entry.command)
+        text += describe_named(entry.settings, values)
+        text += describe_settings(entry.settings, values)
         write_file(folder / name, text)
     for path in folder.glob("*"):
         if path.name not in entries:
@@ -96,12 +101,51 @@ def describe_settings(names: Sequence[str], values: Mapping[str, Any]) -> str:
     """Return a comment for each setting or section of settings: its name and its hash."""
     lines = []
     for name in names:
-        value: Any = values
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        content = json.dumps(value, sort_keys=True, default=str)
+        content = json.dumps(_value_of(name, values), sort_keys=True, default=str)
         lines.append(f"# {name}: {hashlib.sha256(content.encode()).hexdigest()}\n")
     return "".join(lines)
+
+
+def describe_named(names: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Return a line for each file that settings name and DVC does not follow.
+
+    They are modules of the user's own, in the current folder or in PYTHONPATH, with those that they
+    import from there, and prompts that come with the tool.
+    """
+    roots = [Path.cwd()]
+    for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        roots.append(Path(folder).absolute())
+    found: dict[str, str] = {}
+    for name in names:
+        for text in _texts_in(_value_of(name, values)):
+            if is_only_shipped(text):
+                found[text] = _hash_of(find_shipped(text))
+            own_part = _OWN_PART.fullmatch(text)
+            own = [root for root in roots if own_part and _find_file(root, own_part["module"])]
+            if own_part and own:
+                for path in reachable_files(own[0], own_part["module"]):
+                    found[path] = _hash_of(own[0] / path)
+    return "".join(f"{found[path]}  {path}\n" for path in sorted(found))
+
+
+def _value_of(name: str, values: Mapping[str, Any]) -> Any:
+    value: Any = values
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield every text of a setting, those of lists and the names within mappings included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield str(name)
+            yield from _texts_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts_in(inner)
 
 
 def describe_code(name: str, command: str) -> str:

@@ -17,12 +17,11 @@ from coa.pipeline import OVERWRITE
 from coa.plan import Plan
 from coa.rollout.factory import TeacherParams
 from coa.settings.params import (
-    DEFAULT_PROFILE,
     PARAMS_FILE,
     Params,
-    find_profiles,
     list_names,
     merge_profiles,
+    shipped_profiles,
     write_merged,
 )
 
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str]) -> str:
     """Write both files from the profiles that are named, and return the summary line."""
     profiles = [Path(argument) for argument in arguments if argument != OVERWRITE]
     if not profiles:
-        known = list_names(find_profiles(DEFAULT_PROFILE.parent).values())
+        known = list_names(shipped_profiles().values())
         raise ConfigError("name a profile", expected=f"python -m coa.params PROFILE..., of {known}")
     merged = merge_profiles(profiles)
     names = ", then ".join(profile.as_posix() for profile in profiles)
@@ -42,6 +41,7 @@ def main(arguments: Sequence[str]) -> str:
         pipeline.check_is_ours(text)
     write_merged(merged, profiles)
     pipeline.write_pipeline(text, overwrites=True)
+    pipeline.copy_launch_files(plan)
     pipeline.warn_of_key(params.section(TeacherParams, "teacher"))
     return f"{PARAMS_FILE} holds the profile {names}; {pipeline.summary(plan)}"
 

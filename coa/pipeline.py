@@ -25,11 +25,12 @@ from coa.interruption import tell
 from coa.plan import Plan
 from coa.rollout.factory import BEHIND_SERVER, TeacherParams
 from coa.settings.params import Params
+from coa.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.metrics import FOLDER as METRICS
 from coa.store.whole_files import write_file
 from coa.terminal import printable
 
-FOLDER = Path(__file__).parent.parent / "pipeline"
+FOLDER = ROOT / "pipeline"
 TEMPLATE = "stages.yaml.jinja"
 OVERWRITE = "overwrite=true"
 """The argument that lets a file be replaced that was changed by hand."""
@@ -75,6 +76,19 @@ def check_is_ours(text: str, out: Path = PIPELINE_FILE) -> None:
         )
 
 
+def copy_launch_files(plan: Plan) -> None:
+    """Copy shipped files that the command of a training names into the project.
+
+    Another program reads them there, as accelerate does, and their numbers are the user's to adapt.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    for word in plan.launch.split():
+        if is_only_shipped(word):
+            write_file(Path(word), find_shipped(word).read_bytes())
+
+
 def _hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -107,6 +121,7 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("pipeline")
     plan = Plan(params)
     write_pipeline(render_pipeline(plan), overwrites=bool(arguments))
+    copy_launch_files(plan)
     warn_of_key(params.section(TeacherParams, "teacher"))
     return summary(plan)
 

@@ -15,6 +15,7 @@ from coa.policy.prompts import PromptParams
 from coa.rollout.forks import forking_policy, require_forks
 from coa.settings.params import Params
 from coa.settings.stages import PipelineParams, Stage, TrajectorySource
+from coa.shipped import is_only_shipped
 from coa.store.files import (
     ASSEMBLED,
     DATA,
@@ -61,8 +62,16 @@ class Plan:
 
     def ref(self, name: str) -> str:
         """Return a setting as DVC finds it in params.yaml; its default, where it is not there."""
-        if self._params.chooses(name):
-            return f"${{{name}}}"
+        return f"${{{name}}}" if self._params.chooses(name) else self._value(name)
+
+    def own_prompts(self, names: Iterable[str]) -> list[str]:
+        """Return the prompt files that the project has, by the settings that name them.
+
+        Those that come with the tool are no files of a project beside it: DVC would miss them.
+        """
+        return [self.ref(name) for name in names if not is_only_shipped(self._value(name))]
+
+    def _value(self, name: str) -> str:
         value: Any = self._values
         for part in name.split("."):
             value = value[part]
@@ -73,6 +82,11 @@ class Plan:
         if not self._params.chooses(name):
             return list(values)
         return [f"${{{name}[{i}]}}" for i in range(len(values))]
+
+    @property
+    def launch(self) -> str:
+        """Return the command that starts a training; empty where none is started by it."""
+        return self._value("train.launch") if set(self.training) - {"pretrain"} else ""
 
     @property
     def question_files(self) -> list[str]:
@@ -114,12 +128,12 @@ class Plan:
 
     @property
     def fork_prompts(self) -> list[str]:
-        """Return the prompt files of the policy that writes forks."""
+        """Return the prompt files of the policy that writes forks, without shipped ones."""
         own = self._values["branch"]["prompts"]
         if not own:
-            return [self.ref("prompts.cot"), self.ref("prompts.coa")]
+            return self.own_prompts(["prompts.cot", "prompts.coa"])
         files = PromptParams(**own)
-        return [files.cot, files.coa]
+        return [path for path in (files.cot, files.coa) if not is_only_shipped(path)]
 
     @property
     def reads_corpus(self) -> bool:

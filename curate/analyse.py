@@ -133,7 +133,10 @@ def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
     if index.corpus:
         for question_id in failed_questions(Path(settings.graded)) & questions.keys():
             titles.update(questions[question_id].gold_titles)
-    passages = read_passages(corpus_files(index.corpus), index.columns) if titles else ()
+    if not titles:
+        return Context(gold_passages((), titles), asking, settings.near_f1)
+    files = corpus_files(index.corpus, index.reader)
+    passages = read_passages(files, index.columns, index.reader)
     return Context(gold_passages(passages, titles), asking, settings.near_f1)
 
 

@@ -5,8 +5,9 @@
 
 Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet (`graded=`
 and `out=` name others). Only the CoA and CoT sets are filtered; pairs are mined from right and
-wrong rows alike (curate.branch). To add a rule, add a value of `DropReason` with its docstring, a
-function in `RULES`, and its smallest example in tests/test_filter.py.
+wrong rows alike (curate.branch). `filter.rules` names rules of the user's own. To add one here, add
+a value of `DropReason` with its docstring, a function in `RULES`, and its smallest example in
+tests/test_filter.py.
 """
 
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coa.errors import ConfigError
 from coa.progress import Progress
 from coa.records import protocol
 from coa.records.drops import Dropped, DropReason
@@ -22,6 +24,7 @@ from coa.records.graded import GradedTrajectory, RightBy, is_right
 from coa.records.grading import Verdict
 from coa.records.plain_words import WORD
 from coa.records.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
+from coa.settings.own_parts import load_function
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import FILTERED, GRADED
@@ -34,7 +37,11 @@ class FilterParams:
     """The limits of the rules."""
 
     right_by: RightBy = RightBy.EXACT_MATCH
-    """What decides that an answer is right: `exact_match`, `cover_match` or `judge`."""
+    """What decides that an answer is right: `exact_match`, `cover_match`, `judge`, or a function of
+    yours as `module:name` (examples/own_parts.py)."""
+    rules: tuple[str, ...] = ()
+    """Rules of yours, each as `module:name`: a function that is given a graded row and returns what
+    it saw where the row is to be dropped, else None."""
     keeps_forced_answers: bool = False
     """Whether a trajectory whose answer was forced may be kept."""
     max_policy_tokens: int = 4096
@@ -165,6 +172,21 @@ def _loops(row: GradedTrajectory, params: FilterParams) -> str | None:
     return f"{count} times {' '.join(run)!r}" if count > params.max_repeats else None
 
 
+def _own_rule(row: GradedTrajectory, params: FilterParams) -> str | None:
+    for path in params.rules:
+        saw = load_function(path, "filter rule")(row)
+        if saw is not None and not isinstance(saw, str):
+            raise ConfigError(
+                f"the filter rule {path!r} returns no text",
+                where="filter.rules",
+                expected="what it saw, or None for a row that stays",
+                got=repr(saw)[:200],
+            )
+        if saw is not None:
+            return f"{path}: {saw}"
+    return None
+
+
 def _stays_within(vocabulary: set[str], words: Iterable[str], size: int) -> bool:
     """Tell whether `size` words in a row are of the vocabulary.
 
@@ -204,6 +226,7 @@ RULES: dict[DropReason, Rule] = {
     DropReason.COPIED_OBSERVATION: _copied_observation,
     DropReason.LENGTH: _too_long,
     DropReason.LOOP: _loops,
+    DropReason.OWN_RULE: _own_rule,
 }
 
 

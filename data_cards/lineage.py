@@ -433,7 +433,8 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
     """
     code = provenance.code_state()
     state = f"; not committed: {provenance.shown(code.changed)}" if code.changed else ""
-    lines = [Line("code here", f"commit {code.commit or 'none'}{state}")]
+    tool = f", toolkit {code.tool}" if code.tool else ""
+    lines = [Line("code here", f"commit {code.commit or 'none'}{tool}{state}")]
     if not _is_of_lock(lock):
         reason = f"{ASSEMBLED} is not the one that it describes" if lock.outs else "missing"
         no_commit = Line("commit", "not known: another run made the row, or dvc.lock is missing")

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -17,6 +18,7 @@ import yaml
 from coa.code_hashes import STAGE as CODE_STAGE
 from coa.code_hashes import write_code
 from coa.errors import InputError
+from coa.shipped import ROOT
 
 LOCK = Path("dvc.lock")
 RECORDS = Path("publications.jsonl")
@@ -28,6 +30,7 @@ CODE = (
     "annotate",
     "data_cards",
     "train",
+    "evaluation",
     "conf",
     "params.yaml",
     "dvc.yaml",
@@ -50,17 +53,37 @@ class Code(NamedTuple):
     changed: tuple[str, ...]
     """Paths among `CODE` that differ from it or are not known to git; dvc.lock, which the run
     itself writes, is not code."""
+    tool: str = ""
+    """In a project beside the tool: the tool's commit, or its version where no git keeps it."""
 
 
-def code_state() -> Code:
-    """Ask git for the commit and for what is not committed.
+def code_state(tool: Path = ROOT) -> Code:
+    """Ask git for the commit and for what is not committed, the user's own modules included.
 
     The commit is empty where the folder is in no git repository.
+
+    Args:
+        tool: The folder of the tool's packages.
     """
-    known = [path for path in CODE if Path(path).exists()]
-    commit = _output("git", "log", "-1", "--format=%H", "--", *known)
+    code = _state_of(Path.cwd())
+    if tool.samefile(Path.cwd()):
+        return code
+    of_tool = _state_of(tool)
+    try:
+        name = of_tool.commit or version("coa-toolkit")
+    except PackageNotFoundError:
+        name = "unknown"
+    changed = [f"{path} of the tool" for path in of_tool.changed]
+    return Code(code.commit, (*code.changed, *changed), name)
+
+
+def _state_of(folder: Path) -> Code:
+    git = ("git", "-C", str(folder))
+    known = [path for path in CODE if (folder / path).exists()]
+    known += [path.name for path in sorted(folder.glob("*.py"))]
+    commit = _output(*git, "log", "-1", "--format=%H", "--", *known)
     written = [path for path in known if path != str(LOCK)]
-    status = _output("git", "status", "--porcelain", "--untracked-files=all", "--", *written)
+    status = _output(*git, "status", "--porcelain", "--untracked-files=all", "--", *written)
     if commit is None or status is None:
         return Code("", ())
     return Code(commit.strip(), tuple(line[3:] for line in status.splitlines()))

@@ -150,11 +150,13 @@ def add_record(version: Version, waived: Sequence[Reason]) -> None:
     Raises:
         InputError: dvc.lock is broken.
     """
-    commit = provenance.code_state().commit
+    code = provenance.code_state()
+    tool = f", with the toolkit `{code.tool}`" if code.tool else ""
     lock = provenance.read_lock()
     lineage = {
         "schema_version": SCHEMA_VERSION,
-        "code_commit": commit,
+        "code_commit": code.commit,
+        "tool": code.tool,
         "dvc_lock_sha256": lock.sha256,
         "outs_md5": lock.outs,
         "checked": list(Reason),
@@ -171,7 +173,7 @@ def add_record(version: Version, waived: Sequence[Reason]) -> None:
         verdict = f"**Published although these apply, waived by name: {names}.**"
     section = (
         "\n## This version\n\n"
-        f"Code: commit `{commit or 'none'}`. "
+        f"Code: commit `{code.commit or 'none'}`{tool}. "
         f"The SHA-256 of its `dvc.lock` is `{lock.sha256 or 'none'}`; "
         f"[{LINEAGE}]({LINEAGE}) has the hash of every file of the run.\n\n"
         f"Checked before publishing. {verdict}\n\n{checks}\n"
@@ -273,13 +275,15 @@ def record(repository: str, tag: str, revision: str, waived: Sequence[Reason]) -
     Raises:
         OutputError: the file cannot be written.
     """
+    code = provenance.code_state()
     line = json.dumps(
         {
             "repository": repository,
             "kind": "dataset",
             "tag": tag,
             "hub_revision": revision,
-            "code_commit": provenance.code_state().commit,
+            "code_commit": code.commit,
+            "tool": code.tool,
             "dvc_lock_sha256": provenance.read_lock().sha256,
             "dvc_remote": provenance.dvc_remote(),
             "waived": list(waived),

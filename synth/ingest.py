@@ -54,6 +54,9 @@ class ForeignFile:
     """A file of JSON lines or a JSON document, or a pattern such as `data/raw/*.json*`."""
     format: Format = Format.AUTO
     """The format of all rows; `auto` finds it for each row from its columns."""
+    reader: str = ""
+    """A function of yours that reads each file, as `module:name`: it is given the path and yields
+    rows in one of the formats, each a dict (examples/own_parts.py)."""
     model: str = ""
     """The model that wrote the trajectories. If empty, it is the row's column `model`, or else the
     file's name without its ending."""
@@ -152,7 +155,7 @@ class Ingestion:
                 expected=f"one of {', '.join(SPLITS)}",
             )
         for path in find_files(entry.path):
-            for number, values in read_foreign_file(path, self.max_row_bytes):
+            for number, values in read_foreign_file(path, self.max_row_bytes, entry.reader):
                 try:
                     if isinstance(values, UnreadableError):
                         raise values

@@ -38,6 +38,9 @@ class QuestionFile:
 
     path: str
     """A .parquet, .jsonl or .csv file."""
+    reader: str = ""
+    """A function of yours that reads the file instead, as `module:name`: it is given the path and
+    yields rows, each a dict (examples/own_parts.py)."""
     format: QuestionFormat = QuestionFormat.OWN_COLUMNS
     """The data set whose published rows the file contains; empty for your own columns."""
     columns: dict[str, str] = field(default_factory=dict)
@@ -200,7 +203,7 @@ def _rows(params: QuestionFile, *, drops_bad_rows: bool) -> Iterator[SourceRow]:
                 where = f"questions.files, columns of {params.path}"
                 raise unknown_name("column", name, names, where=where)
         columns = {name: params.columns.get(name, name) for name in names}
-        return read_rows(Path(params.path), columns, optional)
+        return read_rows(Path(params.path), columns, optional, params.reader)
     if params.columns:
         raise ConfigError(
             "columns has no meaning beside format",
@@ -209,7 +212,7 @@ def _rows(params: QuestionFile, *, drops_bad_rows: bool) -> Iterator[SourceRow]:
             fix="leave out the file's columns, or its format",
         )
     names = published_columns(params.format)
-    return read_rows(Path(params.path), {name: name for name in names}, names)
+    return read_rows(Path(params.path), {name: name for name in names}, names, params.reader)
 
 
 def to_question(row: SourceRow, params: QuestionFile) -> Question:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 REPRO = ("dvc", "repro", "report", "render")
 """The line of data; the chain of training on it is run by the stages' own tests."""
 TREE = (
+    "annotate",
     "coa",
     "synth",
     "curate",
@@ -91,6 +93,7 @@ def copy(folder: Path, to: Path) -> Path:
     return to
 
 
+@cache
 def all_stages() -> dict[str, dict[str, Any]]:
     """Every stage that a profile can have, by name, as dvc.yaml describes it."""
     everything = [

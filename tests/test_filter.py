@@ -13,7 +13,13 @@ from coa.records.trajectory import Mode, Outcome, Sampling, Step, StepKind, Stop
 from curate.filter import RULES, FilterParams, judge
 
 QUESTION = Question("q", "Who?", ("Paris",), "train")
-PARAMS = FilterParams(max_policy_tokens=100, max_copied_words=3, max_repeats=2, loop_words=3)
+PARAMS = FilterParams(
+    max_policy_tokens=100,
+    max_copied_words=3,
+    max_repeats=2,
+    loop_words=3,
+    rules=("tests.filter_support:is_hesitant",),
+)
 ANSWER = "</think> \\boxed{Paris}"
 
 
@@ -72,6 +78,7 @@ SMALLEST = {
     ),
     DropReason.LENGTH: row(*written(ANSWER), tokens=101),
     DropReason.LOOP: row(*written(f"so it is. so it is. so it is. {ANSWER}")),
+    DropReason.OWN_RULE: row(*written(f"perhaps. {ANSWER}")),
 }
 
 

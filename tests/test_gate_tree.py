@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from coa.errors import ConfigError, OutputError
+from data_cards import provenance
 from data_cards.publishing import gate
 from data_cards.publishing.gate import Reason, Refusal
 from tests.gate_support import (
@@ -35,25 +36,47 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_committed_tree_with_a_fresh_lock_has_nothing_against_it(tree: Path) -> None:
     Path("notes.md").write_text("of no account")
-    assert gate.tree_refusals("render") == []
+    assert gate.tree_refusals("render", tree) == []
 
 
 def test_code_that_is_not_committed_is_refused(tree: Path) -> None:
     Path("coa").mkdir()
     Path("coa/new.py").write_text("")
-    assert gate.tree_refusals("render") == [Refusal(Reason.UNCOMMITTED_CODE, "coa/new.py")]
+    assert gate.tree_refusals("render", tree) == [Refusal(Reason.UNCOMMITTED_CODE, "coa/new.py")]
+
+
+def test_code_of_the_users_and_of_the_tool_that_is_not_committed_is_refused(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tool = tmp_path_factory.mktemp("tool")
+    (tool / "coa").mkdir()
+    (tool / "coa/records/grading.py").write_text("")
+    call("git", "-C", str(tool), "init", "--quiet")
+    call("git", "-C", str(tool), "add", ".")
+    call("git", "-C", str(tool), "commit", "--quiet", "-m", "all")
+    (tool / "coa/records/grading.py").write_text("# changed\n")
+    Path("my_parts.py").write_text("")
+    assert gate.tree_refusals("render", tool) == [
+        Refusal(Reason.UNCOMMITTED_CODE, "my_parts.py, coa/records/grading.py of the tool")
+    ]
+    (tool / "coa/records/grading.py").write_text("")
+    Path("my_parts.py").unlink()
+    assert gate.tree_refusals("render", tool) == []
+    assert len(provenance.code_state(tool).tool) == 40
 
 
 def test_the_lock_that_a_run_has_written_is_no_uncommitted_code(tree: Path) -> None:
     Path("in").write_text("2")
     call(sys.executable, "-m", "dvc", "repro", "--quiet")
     assert "dvc.lock" in call("git", "status", "--porcelain")
-    assert gate.tree_refusals("render") == []
+    assert gate.tree_refusals("render", tree) == []
 
 
 def test_a_lock_that_belongs_to_another_input_is_refused(tree: Path) -> None:
     Path("in").write_text("2")
-    assert gate.tree_refusals("render") == [Refusal(Reason.STALE_LOCK, "render: dvc repro render")]
+    assert gate.tree_refusals("render", tree) == [
+        Refusal(Reason.STALE_LOCK, "render: dvc repro render")
+    ]
 
 
 def test_a_folder_without_git_and_dvc_is_refused_for_both(
@@ -61,7 +84,7 @@ def test_a_folder_without_git_and_dvc_is_refused_for_both(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert [refusal.reason for refusal in gate.tree_refusals("render")] == [
+    assert [refusal.reason for refusal in gate.tree_refusals("render", tmp_path)] == [
         Reason.UNCOMMITTED_CODE,
         Reason.STALE_LOCK,
     ]

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Self
 
 from coa.errors import ConfigError
@@ -23,6 +22,7 @@ from coa.records.graded import GradedTrajectory
 from coa.records.trajectory import FAILED_STOPS
 from coa.rollout.runtime import JOURNALS
 from coa.settings.params import Params
+from coa.shipped import find_shipped
 from coa.spending.journaled import JournaledPolicy
 from coa.spending.ledger import Ledger
 from coa.spending.prices import CostParams
@@ -84,7 +84,7 @@ class RubricJudge:
 
     def __init__(self, settings: RubricSettings, policy: Policy) -> None:
         try:
-            rubric = Path(settings.prompt).read_text(encoding="utf-8").strip()
+            rubric = find_shipped(settings.prompt).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the rubric {settings.prompt}", got=error) from error
         places = {"{prompt}": settings.chat_template, "{question}": rubric, "{answer}": rubric}

@@ -13,7 +13,6 @@ import msgspec
 from bench.gpu.sizes import Sizes
 
 ROOT = Path(__file__).parent.parent.parent
-_COPIED = ("conf", "synth/prompts", "train/prompts")
 _DATA = (
     ("synth.microworld",),
     ("synth.questions",),
@@ -61,11 +60,8 @@ class Workplace:
         """Make the world, the trajectories and the sets, unless they are there."""
         if (self.folder / "data/assemble/rl/train.parquet").is_file():
             return
-        for name in _COPIED:
-            shutil.copytree(ROOT / name, self.folder / name, dirs_exist_ok=True)
         (self.folder / "data").mkdir(exist_ok=True)
         shutil.copy2(ROOT / "data/reviews.parquet", self.folder / "data")
-        shutil.copytree(ROOT / "pipeline", self.folder / "pipeline", dirs_exist_ok=True)
         self.run("coa.params", *self.sizes.profiles)
         for command in _DATA:
             self.run(*command)

@@ -7,13 +7,14 @@ document is held in memory as a whole: FireAct's have up to 3 MB.
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from glob import glob
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from coa.errors import InputError
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.store.sources import own_rows
 from coa.store.tables import open_parquet, parquet_batches
 
 KEY_COLUMN = "idx"
@@ -58,13 +59,18 @@ def find_files(pattern: str) -> list[Path]:
     return paths
 
 
-def read_foreign_file(path: Path, max_row_bytes: int) -> Iterator[FoundRow]:
+def read_foreign_file(path: Path, max_row_bytes: int, own_reader: str = "") -> Iterator[FoundRow]:
     """Yield every row of a file of JSON lines, of a JSON list or object by index, or of parquet.
+
+    `own_reader` names a function of the user's that reads the file (`coa.store.sources.own_rows`).
 
     Raises:
         InputError: the file is one JSON document that is too large to be held in memory, or its
             name ends in .parquet and it is damaged or no such file.
     """
+    if own_reader:
+        yield from _document_rows(own_rows(path, own_reader))
+        return
     if path.suffix == ".parquet":
         yield from _parquet_rows(path)
         return
@@ -112,11 +118,11 @@ def _read_document(path: Path) -> Iterator[FoundRow] | None:
         if error.detail == _MORE_THAN_ONE:
             return None
         return iter([FoundRow(1, error)])
-    return _document_rows(document)
+    return _document_rows(_rows_of(document))
 
 
-def _document_rows(document: Any) -> Iterator[FoundRow]:
-    for number, row in enumerate(_rows_of(document), start=1):
+def _document_rows(rows: Iterable[Any]) -> Iterator[FoundRow]:
+    for number, row in enumerate(rows, start=1):
         try:
             yield FoundRow(number, _checked(row))
         except UnreadableError as error:

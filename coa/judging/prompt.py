@@ -13,6 +13,7 @@ from pathlib import Path
 
 from coa.errors import ConfigError
 from coa.records import protocol
+from coa.shipped import find_shipped
 
 
 def as_quoted(text: str, control_tokens: Sequence[str] = ()) -> str:
@@ -36,7 +37,7 @@ class JudgePrompt:
             ConfigError: the file cannot be read, or it or the template lacks a place.
         """
         try:
-            body = path.read_text(encoding="utf-8").strip()
+            body = find_shipped(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"cannot read the judge's prompt {path}", got=error, fix="see coa/judging/prompts/"

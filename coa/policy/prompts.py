@@ -12,6 +12,7 @@ from pathlib import Path
 from coa.errors import ConfigError
 from coa.policy import control_tokens
 from coa.records import protocol
+from coa.shipped import find_shipped
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _TOOL_PLACE = re.compile(r"(open|close)_([a-z][a-z0-9_]*)")
@@ -53,11 +54,21 @@ class Prompt:
                 question.
         """
         try:
-            body = path.read_text(encoding="utf-8").strip()
+            body = find_shipped(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"cannot read the prompt file {path}", got=error, fix="see synth/prompts/"
             ) from error
+        return cls.of(body, chat_template, path)
+
+    @classmethod
+    def of(cls, body: str, chat_template: str, path: object = "the prompt") -> "Prompt":
+        """Put the text of a prompt file into `chat_template`, as `load` does.
+
+        Raises:
+            ConfigError: The text has an unknown place, or has none for the question.
+        """
+        body = body.strip()
         places = _PLACE.findall(body)
         tools = set()
         for place in places:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.policy.probe import scripted_answer
 from coa.records.trajectory import Author
+from coa.settings.own_parts import digest_of
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
 _QUESTION = "Question: "
@@ -33,6 +34,15 @@ def asked_question(prompt: str) -> str:
     """Read the question at the end of a prompt, without the markers of a chat template."""
     line = prompt.rpartition(_QUESTION)[2].split("\n", 1)[0]
     return _CHAT_MARKER.sub("", line).strip()
+
+
+def policy_of(function: Callable[[str], str]) -> "ScriptedPolicy":
+    """Make a policy of a function from the context so far to the text that goes on with it.
+
+    Its name changes with its source, so that calls of an earlier one are not taken from a journal.
+    """
+    name = f"{getattr(function, '__name__', 'policy')}-{digest_of(function)}"
+    return ScriptedPolicy(lambda request: function(request.context), name)
 
 
 class ScriptedPolicy:

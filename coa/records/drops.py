@@ -29,6 +29,8 @@ class DropReason(StrEnum):
     """More policy tokens than allowed."""
     LOOP = "loop"
     """The same run of words again and again."""
+    OWN_RULE = "own_rule"
+    """A rule of the user's, which `filter.rules` names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
+from coa.errors import ConfigError
 from coa.records.grading import Grade, Verdict, grade, grade_open
 from coa.records.protocol import answer_text, stray_tags
 from coa.records.question import Criterion, Question
 from coa.records.trajectory import StopReason, Trajectory
 from coa.records.verdicts import Judgement
+from coa.settings.own_parts import PartKind, load_function, names_own_part
 
 
-class RightBy(StrEnum):
-    """What decides whether an answer is right; for an open-ended question it is the judge."""
+class RightBy(PartKind):
+    """What decides whether an answer is right; for an open-ended question it is the judge.
+
+    Or a function of the user's, as `module:name`: it is given the answer and the accepted ones.
+    """
 
     EXACT_MATCH = "exact_match"
     """It equals an accepted answer after normalisation."""
@@ -68,7 +72,24 @@ def is_right(row: GradedTrajectory, by: RightBy = RightBy.EXACT_MATCH) -> bool |
     """Tell whether the answer is right; None where no judge could tell, or none was asked."""
     if by is RightBy.JUDGE or row.grade.exact_match is None:
         return row.judgement.is_right if row.judgement else None
+    if names_own_part(by):
+        return is_right_by_own(by, row.grade.prediction, row.gold_answers)
     return row.grade.cover_exact_match if by is RightBy.COVER_MATCH else row.grade.exact_match
+
+
+def is_right_by_own(by: RightBy, prediction: str | None, gold_answers: Sequence[str]) -> bool:
+    """Ask a grader of the user's; no answer is never right.
+
+    Raises:
+        ConfigError: it cannot be loaded, or says neither true nor false.
+    """
+    grader = load_function(by, "grader")
+    is_correct = grader(prediction, tuple(gold_answers)) if prediction else False
+    if not isinstance(is_correct, bool):
+        raise ConfigError(
+            f"the grader {str(by)!r} says neither true nor false", got=repr(is_correct)[:200]
+        )
+    return is_correct
 
 
 def is_sound(row: GradedTrajectory) -> bool:

@@ -4,6 +4,7 @@ A policy is imported when it is opened: a run loads the one that it asks.
 """
 
 from dataclasses import dataclass, field
+from inspect import isfunction
 
 from coa.errors import ConfigError
 from coa.microworld.factory import MicroworldParams, scripted_teacher
@@ -11,6 +12,7 @@ from coa.policy import AnyPolicy
 from coa.policy.chat.families import ChatSettings, require_plain_template
 from coa.policy.chat_templates import own_template
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
+from coa.policy.scripted import policy_of
 from coa.policy.server_settings import ServerSettings
 from coa.policy.teacher.titled import GoldSettings, gold_teacher
 from coa.records.trajectory import Sampling
@@ -136,6 +138,9 @@ def _open_own_policy(path: str) -> AnyPolicy:
     Raises:
         ConfigError: it cannot be loaded, or is no policy.
     """
+    part = load_part(path, "policy")
+    if isfunction(part):
+        return policy_of(part)
     policy: AnyPolicy = load_part(path, "policy", _NEEDED)
     if not (hasattr(policy, "complete") or hasattr(policy, "complete_batch")):
         raise ConfigError(

@@ -199,6 +199,7 @@ async def open_runtime(
     section: str = "teacher",
     limits: Limits | None = None,
     wrap_policy: Callable[[AnyPolicy], AnyPolicy] | None = None,
+    tools: Toolbox | None = None,
 ) -> AsyncIterator[Runtime]:
     """Open the policy, the tools and the journal, and close them at the end.
 
@@ -210,6 +211,7 @@ async def open_runtime(
         section: The section of these settings, for errors.
         limits: The budgets of a rollout; without them, those of the section rollout.
         wrap_policy: Wraps the policy in one that is asked in another form, such as ReAct's lines.
+        tools: The tools, in place of those of the settings.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -224,7 +226,8 @@ async def open_runtime(
         policy = _open_policy(teacher, section, params, stack)
         journal, ledger = open_account(work, params, stack)
         probe = _open_probe(policy, teacher, journal, ledger)
-        tools = await _open_tools(params, stack)
+        if tools is None:
+            tools = await _open_tools(params, stack)
         if isinstance(policy, ChatPolicy):
             policy.describe_tools(own_schemas(tools))
         sampling = sent_sampling(policy, teacher.sampling)

@@ -3,19 +3,55 @@
 Each tool is imported when it is opened.
 """
 
+import asyncio
 from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from inspect import isfunction
+from typing import Any
 
 from coa.errors import ConfigError
 from coa.records import protocol
+from coa.records.trajectory import Outcome
 from coa.search.factory import open_search_tool
 from coa.search.settings import SearchParams
-from coa.settings.own_parts import load_part
-from coa.tools import Tool
+from coa.settings.own_parts import digest_of, load_part
+from coa.tools import Tool, ToolReply
 from coa.tools.settings import ToolsParams
 
 _NEEDED = ("name", "fingerprint", "call")
-"""What a tool of the user's must have (`coa.tools.Tool`)."""
+"""What a tool of the user's must have (`coa.tools.Tool`), if it is no function."""
+
+
+class FunctionTool:
+    """A function from one text to another as a tool, under the function's name."""
+
+    def __init__(self, function: Callable[[str], object]) -> None:
+        self.name = function.__name__
+        self.fingerprint = f"{self.name}-{digest_of(function)}"
+        self._function = function
+
+    async def call(self, argument: str) -> ToolReply:
+        """Return the function's text; none is an empty reply."""
+        text = str(await asyncio.to_thread(self._function, argument))
+        return ToolReply(Outcome.OK if text.strip() else Outcome.EMPTY, text)
+
+
+def toolbox_of(parts: Iterable[Any]) -> dict[str, Tool]:
+    """Return tools by name; a function becomes one.
+
+    Raises:
+        ConfigError: two tools have the same name, or one has a name that tags cannot carry.
+    """
+    tools = [FunctionTool(part) if isfunction(part) else part for part in parts]
+    _check_names(tools, ())
+    return {tool.name: tool for tool in tools}
+
+
+def _own_tool(path: str) -> Tool:
+    part = load_part(path, "tool")
+    tool: Tool = FunctionTool(part) if isfunction(part) else load_part(path, "tool", _NEEDED)
+    return tool
 
 
 def own_tools(params: ToolsParams) -> list[str]:
@@ -29,7 +65,7 @@ def own_tools(params: ToolsParams) -> list[str]:
         names.append("calculate")
     if params.open.is_offered:
         names.append("open")
-    names += [load_part(path, "tool", _NEEDED).name for path in params.own]
+    names += [_own_tool(path).name for path in params.own]
     return names
 
 
@@ -77,14 +113,20 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
 
         tools += await stack.enter_async_context(open_mcp_tools(server))
     for path in params.own:
-        tool = load_part(path, "tool", _NEEDED)
+        tool = _own_tool(path)
         close = getattr(tool, "aclose", None)
         if close is not None:
             stack.push_async_callback(close)
         tools.append(tool)
-    for tool in tools:
-        _check_name(tool)
-    counts = Counter(["search", *(tool.name for tool in tools)])
+    _check_names(tools, ("search",))
+    return tools
+
+
+def _check_names(tools: Iterable[Tool], others: Iterable[str]) -> None:
+    names = [tool.name for tool in tools]
+    for name in names:
+        _check_name(name)
+    counts = Counter([*others, *names])
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ConfigError(
@@ -92,16 +134,15 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
             where="tools",
             fix="leave one out",
         )
-    return tools
 
 
-def _check_name(tool: Tool) -> None:
-    if not protocol.is_tool_name(tool.name):
+def _check_name(name: str) -> None:
+    if not protocol.is_tool_name(name):
         raise ConfigError(
             "a tool has a name that tags cannot carry",
             where="tools",
             expected=f"small letters, digits and single underscores, a letter first, at most "
             f"{protocol.MAX_TOOL_CHARS} characters",
-            got=repr(tool.name[:200]),
+            got=repr(name[:200]),
             fix="rename it, or list the other tools of its server under `tools`",
         )

@@ -34,12 +34,13 @@ _MAX_NAMED = 1000
 the memory."""
 
 
-def corpus_files(corpus: str) -> tuple[Path, ...]:
+def corpus_files(corpus: str, own_reader: str = "") -> tuple[Path, ...]:
     """List the files that `index.corpus` names, sorted.
 
     It names a file, a folder of files, a pattern that files match, or a data set of the Hub, which
     is downloaded first or taken from an earlier download. Hidden files in a folder are skipped (DVC
-    and git leave some); every other file must be one of passages.
+    and git leave some); every other file must be one of passages. With a reader of the user's its
+    ending may be any.
 
     Raises:
         InputError: the folder is empty, nothing matches the pattern, or there is no such data set.
@@ -65,7 +66,8 @@ def corpus_files(corpus: str) -> tuple[Path, ...]:
             fix=_FIX_PATH,
         )
     for file in files:
-        if not file.name.endswith(ENDINGS) or file.is_dir():
+        is_known = file.name.endswith(ENDINGS) or bool(own_reader)
+        if not is_known or file.is_dir():
             folder = path if path.is_dir() else path.parent
             raise ConfigError(
                 f"cannot tell the format of {file}",
@@ -157,13 +159,14 @@ def expected_rows(files: Sequence[Path]) -> int | None:
 
 
 def read_passages(
-    files: Sequence[Path], columns: Mapping[str, str] | None = None
+    files: Sequence[Path], columns: Mapping[str, str] | None = None, own_reader: str = ""
 ) -> Iterator[Passage]:
     """Read the passages of `files` in order, keeping only 8 bytes for each id in memory.
 
     `columns` maps our column to the file's, where the names differ: `{text: body}`. A key
     `contents` says that title and text are in one column: `{contents: contents}`. That an id
-    occurs twice may be noticed only at the end.
+    occurs twice may be noticed only at the end. `own_reader` names a function of the user's that
+    reads a file (`coa.store.sources.own_rows`).
 
     Raises:
         InputError: a file is missing, truncated, not UTF-8 or without rows, or lacks a column; or a
@@ -178,23 +181,25 @@ def read_passages(
     next_check = _FIRST_CHECK
     for file in files:
         count = len(digests)
-        for row in _decoded_rows(file, names):
+        for row in _decoded_rows(file, names, own_reader):
             passage = _to_passage(row)
             digests.append(_digest(passage.id))
             yield passage
             if len(digests) == next_check:
-                _require_unique(digests, files, names)
+                _require_unique(digests, files, names, own_reader)
                 next_check *= 2
         if len(digests) == count:
             raise InputError(f"{file} holds no passages", fix=_FIX_PATH)
-    _require_unique(digests, files, names)
+    _require_unique(digests, files, names, own_reader)
 
 
 def _digest(passage_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(passage_id.encode(), digest_size=8).digest())
 
 
-def _require_unique(digests: "array[int]", files: Sequence[Path], names: Mapping[str, str]) -> None:
+def _require_unique(
+    digests: "array[int]", files: Sequence[Path], names: Mapping[str, str], own_reader: str
+) -> None:
     """Raise where an id occurs twice.
 
     The digests of the ids are sorted; the files are read again only where two digests are equal.
@@ -202,17 +207,19 @@ def _require_unique(digests: "array[int]", files: Sequence[Path], names: Mapping
     ordered = np.sort(np.frombuffer(digests, dtype=np.uint64))
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if repeated.size:
-        _name_repeated(files, names, set(repeated[:_MAX_NAMED].tolist()))
+        _name_repeated(files, names, own_reader, set(repeated[:_MAX_NAMED].tolist()))
 
 
-def _name_repeated(files: Sequence[Path], names: Mapping[str, str], digests: set[int]) -> None:
+def _name_repeated(
+    files: Sequence[Path], names: Mapping[str, str], own_reader: str, digests: set[int]
+) -> None:
     """Raise with the first two rows that share an id.
 
     There may be none: the digests of different ids can be equal.
     """
     first: dict[str, str] = {}
     for file in files:
-        for row in _decoded_rows(file, names):
+        for row in _decoded_rows(file, names, own_reader):
             passage_id = str(row.values["id"])
             if _digest(passage_id) not in digests:
                 continue
@@ -226,14 +233,14 @@ def _name_repeated(files: Sequence[Path], names: Mapping[str, str], digests: set
             first[passage_id] = row.where
 
 
-def _decoded_rows(path: Path, columns: Mapping[str, str]) -> Iterator[SourceRow]:
+def _decoded_rows(path: Path, columns: Mapping[str, str], own_reader: str) -> Iterator[SourceRow]:
     """Read the rows of a file and report text that is not UTF-8.
 
     In a parquet file, such text is noticed only when its batch is decoded.
     """
     where = f"{path}, row 0"
     try:
-        for row in read_rows(path, columns):
+        for row in read_rows(path, columns, own_reader=own_reader):
             where = row.where
             yield row
     except UnicodeDecodeError as error:

@@ -38,6 +38,9 @@ class IndexParams:
     columns: dict[str, str] = field(default_factory=dict)
     """Our column to the file's, where the names differ: `{text: body}`; `{contents: contents}` for
     wiki-18's form."""
+    reader: str = ""
+    """A function of yours that reads each file, as `module:name`: it is given the path and yields
+    rows, each a dict (examples/own_parts.py). Files may then have any ending."""
     is_stemmed: bool = True
     """Reduce English words to their stems."""
 
@@ -67,13 +70,14 @@ def main(arguments: Sequence[str]) -> str:
     """Build the index that `params.yaml` describes and return the summary line."""
     params = Params.load("index", arguments).section(IndexParams)
     is_pipelines = check_is_own(params)
-    files = corpus_files(params.corpus)
+    files = corpus_files(params.corpus, params.reader)
     out = Path(params.out)
     gold = GoldTitles(tables.read_table(QUESTIONS, Question) if QUESTIONS.is_file() else ())
-    passages = gold.watch(read_passages(files, params.columns))
+    passages = gold.watch(read_passages(files, params.columns, params.reader))
     settings = IndexSettings(is_stemmed=params.is_stemmed)
     digest = corpus_hash(files)
-    with Progress("index", expected_rows(files), "passages") as progress:
+    expected = None if params.reader else expected_rows(files)
+    with Progress("index", expected, "passages") as progress:
         manifest = build_index(passages, out, settings, digest, progress)
     coverage = gold.coverage()
     if is_pipelines:

@@ -55,6 +55,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("doctor", "coa.doctor", "doctor", first="set"),
     ),
     "Settings": (
+        Command("init", "coa.init"),
         Command("params", "coa.params"),
         Command("pipeline", "coa.pipeline", "pipeline"),
         Command("code", "coa.code_hashes"),

@@ -1,12 +1,15 @@
-"""Load parts that the user wrote: a policy, a search engine, a tool or a reward, as `module:name`.
+"""Load parts that the user wrote, such as a policy, a tool or a filter rule, as `module:name`.
 
 The module is found as Python finds any: in the current folder, in PYTHONPATH, or installed.
 """
 
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
+from inspect import getsource
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +35,26 @@ class PartKind(StrEnum):
 def names_own_part(name: str) -> bool:
     """Tell whether a setting names a part of the user's, as `module:name`."""
     return ":" in name
+
+
+def digest_of(function: Callable[..., Any]) -> str:
+    """Return 8 hex digits that change with a function's source, not with what it calls."""
+    try:
+        source = getsource(function)
+    except (OSError, TypeError):  # typed at a prompt, or written in another language
+        source = repr(function)
+    return hashlib.sha256(source.encode()).hexdigest()[:8]
+
+
+@cache
+def load_function(path: str, what: str) -> Callable[..., Any]:
+    """Load a function once in a process.
+
+    Raises:
+        ConfigError: there is no such module or name, or it cannot be called.
+    """
+    function: Callable[..., Any] = load_part(path, what, ("__call__",))
+    return function
 
 
 def load_part(path: str, what: str, needs: Sequence[str] = ()) -> Any:

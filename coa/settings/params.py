@@ -38,6 +38,7 @@ from coa.settings.sections import (
     with_defaults,
 )
 from coa.settings.text import merge_comments, to_text
+from coa.shipped import ROOT, find_shipped
 from coa.store.whole_files import write_file
 
 PARAMS_FILE = Path("params.yaml")
@@ -371,9 +372,9 @@ def _read_yaml(path: Path) -> DictConfig:
         # DVC's parser: it reads `off` as a text, and DVC writes that without quotes.
         values = OmegaConf.create(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        fix = "run in the repository's root"
+        fix = "check the path"
         if path.name == PARAMS_FILE.name:
-            fix += f", or write the file: python -m coa.params {DEFAULT_PROFILE}"
+            fix = "run in the folder of your project, or make one: coa init FOLDER"
         raise ConfigError(f"{path} is missing", fix=fix) from None
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", got=str(error).replace("\n", " ")) from error
@@ -485,7 +486,8 @@ def read_chosen(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: The file is missing or broken.
     """
-    return cast(dict[str, Any], OmegaConf.to_container(_without_marks(_read_yaml(path))))
+    plain = _without_marks(_read_yaml(find_shipped(path)))
+    return cast(dict[str, Any], OmegaConf.to_container(plain))
 
 
 def read_profiles(path: Path) -> list[Path]:
@@ -504,11 +506,12 @@ def merge_profiles(profiles: Sequence[Path], base: Path = DEFAULT_PROFILE) -> Me
         ConfigError: A file is missing or broken, or a setting is unknown or has a bad value; the
             error names the file.
     """
+    base = find_shipped(base)
     chosen = _read_yaml(base)
     filled = _filled(chosen, [*SECTIONS, *map(str, chosen)])
     comments = merge_comments(base)
     _check_values(filled, chosen, base)
-    for profile in profiles:
+    for profile in map(find_shipped, profiles):
         overlay = _read_profile(profile, filled)
         comments |= merge_comments(profile)
         chosen = _merged(chosen, _without_marks(overlay))
@@ -579,11 +582,7 @@ def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
 
 def _no_profile(profile: Path) -> ConfigError:
     """Return the error for a profile that is not there, with the names of those that are."""
-    known = (
-        find_profiles(DEFAULT_PROFILE.parent)
-        | find_profiles(Path())
-        | find_profiles(profile.parent)
-    )
+    known = shipped_profiles() | find_profiles(Path()) | find_profiles(profile.parent)
     similar = most_similar(profile.stem, known)
     fix = (
         f"did you mean {known[similar]}?"
@@ -591,6 +590,12 @@ def _no_profile(profile: Path) -> ConfigError:
         else f"name one of {list_names(known.values())}"
     )
     return ConfigError(f"there is no profile {profile}", fix=fix)
+
+
+def shipped_profiles() -> dict[str, str]:
+    """Return the names under which the shipped profiles are given, by their stems."""
+    folder = DEFAULT_PROFILE.parent
+    return {name: (folder / f"{name}.yaml").as_posix() for name in find_profiles(ROOT / folder)}
 
 
 def find_profiles(folder: Path) -> dict[str, str]:

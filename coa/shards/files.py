@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from coa.errors import InputError, writing_error
+from coa.shipped import find_shipped
 from coa.store.journal import Journal, to_json
 from coa.store.journal_file import JOURNALS
 from coa.store.whole_files import write_file
@@ -280,8 +281,8 @@ def flat_settings(values: Any, name: str) -> dict[str, Any]:
     """Return the settings below `name` by dotted names, without those that may differ."""
     if name.rpartition(".")[2] in _ELSEWHERE:
         return {}
-    if isinstance(values, str) and values.endswith(".txt") and Path(values).is_file():
-        content = hashlib.sha256(Path(values).read_bytes()).hexdigest()
+    if isinstance(values, str) and values.endswith(".txt") and find_shipped(values).is_file():
+        content = hashlib.sha256(find_shipped(values).read_bytes()).hexdigest()
         return {name: f"{values} ({content[:8]})"}  # a prompt is what it says
     if not isinstance(values, Mapping) or not values:
         return {name: values}

@@ -5,12 +5,14 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
 from coa.errors import ConfigError, InputError, check_no_folder
+from coa.settings.own_parts import load_function
 from coa.store.tables import open_parquet, parquet_batches, require_columns
 
 
@@ -23,7 +25,7 @@ class SourceRow(NamedTuple):
 
 
 def read_rows(
-    path: Path, columns: Mapping[str, str], optional: tuple[str, ...] = ()
+    path: Path, columns: Mapping[str, str], optional: tuple[str, ...] = (), own_reader: str = ""
 ) -> Iterator[SourceRow]:
     """Read the rows of `path` one by one, with our names for the columns.
 
@@ -31,13 +33,16 @@ def read_rows(
         path: The file.
         columns: Maps our name of each column to the file's; no others are read.
         optional: Our names of columns that may be missing; their values are then None.
+        own_reader: A function of the user's that reads the file, as `module:name`.
 
     Raises:
         InputError: The file is missing, broken or not UTF-8, or lacks a column.
         ConfigError: The file's ending is not .parquet, .jsonl or .csv.
     """
     reader = _READERS.get(ending_of(path))
-    is_compressed = path.suffix in COMPRESSIONS
+    if own_reader:
+        reader = partial(_own_rows, own_reader=own_reader)
+    is_compressed = path.suffix in COMPRESSIONS and not own_reader
     if reader is None or (is_compressed and reader is not _jsonl_rows):
         raise ConfigError(
             f"cannot tell the format of {path}", expected=f"a name ending in {', '.join(_READERS)}"
@@ -114,6 +119,28 @@ def _csv_rows(
         raise InputError(
             f"{path} is not CSV", where=f"line {reader.line_num}", got=error
         ) from error
+
+
+def _own_rows(path: Path, *_: object, own_reader: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, values in enumerate(own_rows(path, own_reader), start=1):
+        yield f"{path}, row {number}", values
+
+
+def own_rows(path: Path, own_reader: str) -> Iterator[dict[str, Any]]:
+    """Read a file by a function of the user's, which is given its path and yields its rows.
+
+    Raises:
+        ConfigError: The function cannot be loaded, or yields what is no row.
+    """
+    for number, values in enumerate(load_function(own_reader, "reader")(path), start=1):
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"the reader {own_reader!r} yields what is no row",
+                where=f"{path}, row {number}",
+                expected="a dict of values by column",
+                got=type(values).__name__,
+            )
+        yield values
 
 
 @contextmanager

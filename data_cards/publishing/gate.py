@@ -21,6 +21,7 @@ from coa.records.exclusions import ExclusionReason
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.records.trajectory import Author, Step
+from coa.shipped import ROOT
 from coa.store.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
 from data_cards import provenance
 from data_cards.cards import licences
@@ -167,16 +168,17 @@ def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
     return [Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program")]
 
 
-def tree_refusals(stage: str) -> list[Refusal]:
+def tree_refusals(stage: str, tool: Path = ROOT) -> list[Refusal]:
     """Find what stands against the working tree.
 
     That is code that is not committed, and a dvc.lock that does not belong to the files.
 
     Args:
         stage: The stage up to which dvc.lock is checked; empty to leave it unchecked.
+        tool: The folder of the tool's packages.
     """
     found = []
-    code = provenance.code_state()
+    code = provenance.code_state(tool)
     if not code.commit:
         no_commit = "the folder is in no git repository with a commit"
         found.append(Refusal(Reason.UNCOMMITTED_CODE, no_commit))

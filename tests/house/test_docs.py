@@ -307,6 +307,7 @@ def test_the_stages_of_the_documents_are_those_of_the_pipeline() -> None:
         commands = stages[stage].get("do", stages[stage])["cmd"]
         found = commands if isinstance(commands, str) else commands[0]
         found = found.partition(" 'samples")[0].replace("${key}", key or "{name}")
+        found = found.replace("${item}", key)
         found = re.sub(r"\$\{item\.(\w+)\}", r"{\1}", found.replace("${train.launch}", "python -m"))
         assert found == command if stage in of_data or stage != name else found.startswith(command)
 
