@@ -21,7 +21,8 @@ from torch.nn.functional import logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 from trl.trainer.utils import selective_log_softmax
 
-from bench.student import cpu_seconds, encoder, interleaved, untrained_student
+from bench.student import encoder, untrained_student
+from bench.timing import cpu_seconds, interleaved
 from coa.records.pairs import PreferencePair
 from coa.student.sets import read_split
 from train.encode import PairExample

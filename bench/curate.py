@@ -1,21 +1,17 @@
-"""Measure how fast curation reads, grades and filters on one core, and what each part costs.
+"""Measure time and memory of the stages of curation, in one process and in shards.
 
-    python -m bench.curate               # 20,000 trajectories of 600 words
-    python -m bench.curate 100000
-    python -m bench.curate stages 200000 2      # the four stages of curation, also in 2 shards
+    python -m bench.curate                  # 100,000 trajectories
+    python -m bench.curate 1000000 2        # also in 2 shards
 
-A trajectory has five thoughts, four searches with results, and an answer; one in ten breaks a rule.
-Each part is timed as the stages run it, over rows that are already in memory; then the two stages
-are run from file to file. Target: under 60 s for 100,000 trajectories, reading, grading and
-filtering together.
-
-The stages of curation are run from file to file as well, each in a process of its own, then in
-shards side by side and a merge, whose files must have the same bytes. Their trajectories have one
-search and about 250 words, of which most are in no other one; each question has equally many, four
-in five are right, and one in twenty copies an earlier one.
+The stages run from file to file, each in a process of its own with one thread, then in shards side
+by side and a merge, whose files must have the same bytes. A trajectory has one search and about 250
+words, of which most are in no other one; each question has equally many, four in five are right,
+and one in twenty copies an earlier one. Target: 100,000 trajectories in less than a minute a stage,
+in half a gigabyte.
 """
 
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -23,8 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -33,10 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.analyse import make_passages, make_questions, make_rollout
 from coa.records import protocol
-from coa.records.drops import Dropped
-from coa.records.graded import GradedTrajectory, grade_trajectory
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.records.trajectory import (
@@ -51,116 +43,94 @@ from coa.records.trajectory import (
 )
 from coa.search import Passage
 from coa.store import tables
-from curate.filter import RULES, FilterParams, Rule, judge
 
-NUM_ROWS = 20_000
-NUM_SEARCHES = 4
-QUESTION = Question(
-    "q",
-    "Who wrote the book?",
-    ("Ada Lovelace", "Ada", "Countess of Lovelace"),
-    "train",
-    "bridge",
-    2,
-)
-PARAMS = FilterParams()
+NUM_ROWS = 100_000
+NUM_QUESTIONS, NUM_PASSAGES = 2_000, 20_000
+VOCABULARY = [
+    "".join(letters)
+    for letters in itertools.islice(itertools.product("aeioklmnprst", repeat=4), 5000)
+]
+WEIGHTS = [1 / (rank + 10) for rank in range(5000)]  # as unequal as the words of a language
 
 
-def make_rows(count: int) -> Iterator[Trajectory]:
-    """Make trajectories of about 600 words from a vocabulary of 5,000.
+def name(i: int) -> str:
+    """Make the i-th name: two capitalised words."""
+    return f"Person{i % 997} Family{i}"
 
-    The words are as unequally frequent as those of a language.
-    """
-    generator = random.Random(0)
-    vocabulary = [f"w{i:x}" for i in range(5000)]
-    weights = [1 / (rank + 10) for rank in range(5000)]
-    draw = partial(generator.choices, vocabulary, weights)
-    for i in range(count):
-        steps: list[Step] = []
-        for _ in range(NUM_SEARCHES):
-            thought = " ".join(draw(k=50))
-            query = " ".join(draw(k=5))
-            found = " ".join(draw(k=80))
-            call = f"{protocol.open_tag('search')} {query} {protocol.close_tag('search')}"
-            steps.append(Step(StepKind.THOUGHT, Author.POLICY, thought))
-            steps.append(Step(StepKind.ACTION, Author.POLICY, call, "search", query))
-            steps.append(protocol.observation("search", found, Outcome.OK, ("p1", "p2")))
-        steps.append(Step(StepKind.THOUGHT, Author.POLICY, " ".join(draw(k=50))))
-        answer = "Somebody else" if i % 10 == 0 else "Ada"
-        text = f"{protocol.THINK_CLOSE} The answer is \\boxed{{{answer}}}."
-        steps.append(Step(StepKind.ANSWER, Author.POLICY, text))
-        yield Trajectory(
-            trajectory_id=f"q{i}/coa/0",
-            question_id="q",
-            mode=Mode.COA,
-            index=0,
-            question=QUESTION.question,
-            prompt="Question: Who?\n",
-            steps=tuple(steps),
-            stop_reason=StopReason.ANSWERED,
-            model="words",
-            sampling=Sampling(),
-            prompt_hash="hash",
-            search_fingerprint="words",
-            num_prompt_tokens=8,
-            num_policy_tokens=300,
-            num_environment_tokens=400,
-            num_calls=5,
-            num_actions=NUM_SEARCHES,
+
+def words(generator: random.Random, count: int) -> str:
+    """Draw a sentence of so many words."""
+    return f"{' '.join(generator.choices(VOCABULARY, WEIGHTS, k=count))}."
+
+
+def make_questions() -> Iterator[Question]:
+    """Make questions that ask for the third of three names; the first two are the gold titles."""
+    for i in range(NUM_QUESTIONS):
+        first = name(3 * i)
+        second = name(3 * i + 1)
+        answer = name(3 * i + 2)
+        yield Question(
+            question_id=f"q{i}",
+            question=f"Who is the teacher of the friend of {first}?",
+            gold_answers=(answer,),
+            split="train",
+            question_type="bridge",
+            num_hops=2,
+            gold_titles=(first, second),
         )
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Measure the CPU seconds of `work`."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+def make_passages() -> Iterator[Passage]:
+    """Make a passage under each name; it mentions the next name."""
+    generator = random.Random(0)
+    for i in range(NUM_PASSAGES):
+        yield Passage(f"p{i}", name(i), f"{name(i)} knows {name(i + 1)}. {words(generator, 75)}")
 
 
-def apply(rule: Rule, rows: Iterable[GradedTrajectory]) -> None:
-    """Try one rule on all rows."""
-    for row in rows:
-        rule(row, PARAMS)
-
-
-def grade_file(folder: Path) -> None:
-    """Grade the rows of a file as `curate.grade` does."""
-    rows = tables.read_table(folder / "sample.parquet", Trajectory)
-    graded = (grade_trajectory(row, QUESTION) for row in rows)
-    tables.write_table(folder / "grade.parquet", GradedTrajectory, graded)
-
-
-def filter_file(folder: Path) -> None:
-    """Filter the rows of a file as `curate.filter` does."""
-    with (
-        tables.TableWriter(folder / "kept.parquet", GradedTrajectory) as kept,
-        tables.TableWriter(folder / "dropped.parquet", Dropped) as dropped,
-    ):
-        for row in tables.read_table(folder / "grade.parquet", GradedTrajectory):
-            verdict = judge(row, PARAMS)
-            if verdict is None:
-                kept.write(row)
-            else:
-                dropped.write(verdict)
-
-
-def measure(folder: Path, count: int) -> Iterator[tuple[str, float]]:
-    """Give name and CPU seconds of each part, then of the stages."""
-    made = list(make_rows(min(count, 2000)))
-    scale = count / len(made)
-    graded = [grade_trajectory(row, QUESTION) for row in made]
-    yield "part: grade", scale * seconds(lambda: [grade_trajectory(row, QUESTION) for row in made])
-    for reason, rule in RULES.items():
-        yield f"part: rule {reason}", scale * seconds(partial(apply, rule, graded))
-    yield "part: all rules", scale * seconds(lambda: [judge(row, PARAMS) for row in graded])
-    file = folder / "part.parquet"
-    # The first write imports modules, which is not counted.
-    tables.write_table(file, GradedTrajectory, graded[:1])
-    yield "part: write", scale * seconds(lambda: tables.write_table(file, GradedTrajectory, graded))
-    yield "part: read", scale * seconds(lambda: list(tables.read_table(file, GradedTrajectory)))
-    tables.write_table(folder / "sample.parquet", Trajectory, make_rows(count))
-    yield "stage: grade", seconds(lambda: grade_file(folder))
-    yield "stage: filter", seconds(lambda: filter_file(folder))
+def make_rollout(
+    i: int,
+    first: int,
+    question: Question,
+    passages: list[Passage],
+    generator: random.Random,
+) -> Trajectory:
+    """Make one rollout with one search; every fifth is right."""
+    steps: list[Step] = []
+    asked = name(first)
+    thought = f"{words(generator, 25)} I need the friend of {asked}. {words(generator, 20)}"
+    call = f"{protocol.open_tag('search')} {asked} friend {protocol.close_tag('search')}"
+    steps += protocol.parse_policy(f"{thought} {call}")
+    place = first if i % 2 else generator.randrange(NUM_PASSAGES)
+    shown = [passages[place], generator.choice(passages)]
+    body = "\n".join(passage.text for passage in shown)
+    ids = tuple(passage.id for passage in shown)
+    steps.append(protocol.observation("search", body, Outcome.OK, ids))
+    answer = question.gold_answers[0] if i % 5 == 0 else name(generator.randrange(NUM_PASSAGES))
+    steps.append(
+        Step(StepKind.THOUGHT, Author.POLICY, f"{words(generator, 40)} So I think it is {answer}.")
+    )
+    steps.append(
+        Step(StepKind.ANSWER, Author.POLICY, f"{protocol.THINK_CLOSE} \\boxed{{{answer}}}")
+    )
+    return Trajectory(
+        trajectory_id=f"{question.question_id}/coa/{i}",
+        question_id=question.question_id,
+        mode=Mode.COA,
+        index=i,
+        question=question.question,
+        prompt="prompt",
+        steps=tuple(steps),
+        stop_reason=StopReason.ANSWERED,
+        model="words",
+        sampling=Sampling(),
+        prompt_hash="hash",
+        search_fingerprint="words",
+        num_prompt_tokens=8,
+        num_policy_tokens=300,
+        num_environment_tokens=400,
+        num_calls=4,
+        num_actions=1,
+    )
 
 
 def make_run(folder: Path, count: int) -> None:
@@ -170,7 +140,7 @@ def make_run(folder: Path, count: int) -> None:
     base: list[dict[str, object]] = []
     for i, question in enumerate(questions):
         number = i if i % 5 == 1 else 5 * i
-        row = make_rollout(number, 3 * i, question, passages, generator, num_searches=1)
+        row = make_rollout(number, 3 * i, question, passages, generator)
         base.append(msgspec.to_builtins(row))
     schema = tables.schema_of(Trajectory)
     made = pa.Table.from_pylist(base, schema=schema).combine_chunks()
@@ -212,6 +182,7 @@ STAGES = {
     "filter": ("max_policy_tokens=4096", "max_copied_words=24"),
     "screen": (),
 }
+"""Each with the settings that it needs here."""
 _CHILD = """
 import sys, resource
 from importlib import import_module
@@ -273,20 +244,10 @@ def measure_stages(folder: Path, count: int, num_shards: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Print the table."""
-    if arguments[:1] == ["stages"]:
-        count, num_shards = (int(argument) for argument in arguments[1:3])
-        with tempfile.TemporaryDirectory() as folder:
-            measure_stages(Path(folder), count, num_shards)
-        return
     count = int(arguments[0]) if arguments else NUM_ROWS
-    note = "parts are scaled up from 2,000 rows"
-    print(f"{count:,} trajectories of about 600 words, CPU of one core; {note}")
-    print(f"{'':30}{'seconds':>10}{'rows a second':>15}{'s for 100,000':>15}")
+    num_shards = int(arguments[1]) if len(arguments) > 1 else 1
     with tempfile.TemporaryDirectory() as folder:
-        for name, spent in measure(Path(folder), count):
-            rate = count / max(spent, 1e-9)
-            scaled = spent / count * 100_000
-            print(f"{name:30}{spent:10.2f}{rate:15,.0f}{scaled:15.1f}", flush=True)
+        measure_stages(Path(folder), count, num_shards)
 
 
 if __name__ == "__main__":

@@ -66,19 +66,15 @@ def written(plan: Plan, turn: int) -> str:
 
 
 def serve(plans: Sequence[Plan], connection: Connection) -> None:
-    """Serve the engine in real time; the port goes through `connection`.
-
-    Without stop strings it writes on to the end of the trajectory.
-    """
+    """Serve the engine in real time; the port goes through `connection`."""
     engine = RunningEngine()
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
         number = int(body["prompt"].partition(" ")[0])
         turn = body["prompt"].count(CALL)
-        turns = range(turn, turn + 1 if body.get("stop") else len(plans[number].turns))
-        text = "".join(written(plans[number], turn) for turn in turns)
-        num_tokens = sum(plans[number].turns[turn] for turn in turns)
+        text = written(plans[number], turn)
+        num_tokens = plans[number].turns[turn]
         await engine.write(len(plans) * turn + number, num_tokens)
         usage = {"prompt_tokens": len(body["prompt"]) // CHARS_PER_TOKEN}
         usage["completion_tokens"] = num_tokens

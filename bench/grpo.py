@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from trl.trainer.utils import selective_log_softmax
 
-from bench.student import cpu_seconds, interleaved, spread, trajectories, untrained_student
+from bench.student import trajectories, untrained_student
+from bench.timing import cpu_seconds, interleaved, spread
 from train.encode import IGNORED, Example
 from train.grpo import by_length, unpadded
 

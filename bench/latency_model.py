@@ -1,20 +1,17 @@
 """Model the latency of an inference engine that batches continuously.
 
 Each step takes 20 ms and 0.05 ms for every request in the batch, of which there are at most 256,
-and gives every one a token. `bound_seconds` simulates it. `RunningEngine` runs it in an event loop:
-`bench.engine` serves it in real time, `bench.rl_waiting` in simulated time too.
+and gives every one a token. `bound_seconds` simulates it. `RunningEngine` runs it in an event loop,
+where `bench.engine` serves it in real time.
 """
 
 import asyncio
 import heapq
-import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from coa.foreign.files import read_foreign_file
 from coa.foreign.record import Format
@@ -30,10 +27,6 @@ RAMBLING_TIMES = 50
 CHARS_PER_TOKEN = 5
 """Of the texts made here, `word` and a blank for each token."""
 MAX_ROW_BYTES = 10_000_000
-NUM_TURNS = {1: 11, 2: 46, 3: 617, 4: 187, 5: 94, 6: 32, 7: 9, 8: 1, 9: 1}
-"""How many of R1-Searcher's 998 trajectories have so many turns."""
-TURN_TOKENS = {0: 10, 0.1: 48, 0.25: 57, 0.5: 71, 0.75: 88, 0.9: 106, 0.99: 153, 0.999: 266, 1: 321}
-"""Quantiles of the tokens that a turn of them has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +53,6 @@ def read_plans(files: Sequence[str], number: int) -> list[Plan]:
             plans.append(plan_of(foreign.steps))
     assert plans, "no trajectory was read"
     return [plans[i % len(plans)] for i in range(number)]
-
-
-def draw_plans(number: int) -> list[Plan]:
-    """Draw the lengths of trajectories that are spread as those of R1-Searcher's files."""
-    draw = random.Random(0)
-    plans = []
-    for _ in range(number):
-        (num_turns,) = draw.choices(list(NUM_TURNS), list(NUM_TURNS.values()))
-        places = [draw.random() for _ in range(num_turns)]
-        lengths = np.interp(places, list(TURN_TOKENS), list(TURN_TOKENS.values()))
-        plans.append(Plan(tuple(round(length) for length in lengths)))
-    return plans
 
 
 def plan_of(steps: Sequence[Step]) -> Plan:

@@ -21,7 +21,8 @@ from itertools import islice
 import torch
 
 from bench.loop import InstantSearch
-from bench.student import cpu_seconds, interleaved, spread, trajectories, untrained_student
+from bench.student import trajectories, untrained_student
+from bench.timing import cpu_seconds, interleaved, spread
 from coa.policy import Completion, Finish, Request
 from coa.policy.local.model import LocalPolicy
 from coa.records import protocol

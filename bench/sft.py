@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from bench.student import interleaved
+from bench.timing import interleaved
 from coa.student.checkpoint import Student
 from coa.student.small import StudentSettings, new_student
 from train.encode import IGNORED, Example, to_dataset

@@ -138,6 +138,7 @@ class Planner:
         self._lab = lab
         self._params = params
         self._data = data
+        self._asked = with_effect(params.values(["evaluate"]))
         self._decided: dict[str, dict[str, Any]] = {}
         self._steps: dict[tuple[str, int], Step] = {}
 
@@ -262,9 +263,8 @@ class Planner:
                 "code": code_of("evaluation.evaluate"),
             }
         decided_by = self._decided[key]
-        asked = self._params.values(["evaluate"])
         questions = decided_by["data"].get(QUESTIONS.as_posix())
-        return decided_by, hash_of([with_effect(asked), questions, row.split, row.num_questions])
+        return decided_by, hash_of([self._asked, questions, row.split, row.num_questions])
 
     def _inputs(self, values: Any) -> dict[str, str]:
         """Return a hash of each file or folder that settings name, by its path.

@@ -13,7 +13,6 @@ from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.policy import Completion, Policy, Request, sent_sampling
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
-from coa.policy.completions import CompletionsPolicy
 from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
@@ -125,18 +124,6 @@ def chat_rows(
             async with ChatPolicy(settings, manners) as policy:
                 asked = tasks(mode, f"chat_{mode}", num_questions)
                 return await roll(policy, asked, limits=limits, journal=journal)
-
-    return asyncio.run(through())
-
-
-def served_rows(mode: Mode, num_questions: int, faults: Faults) -> list[Trajectory]:
-    """Roll out over a real socket, with the teacher behind a completions server."""
-
-    async def through() -> list[Trajectory]:
-        async with serve(Script(), faults=faults) as base_url:
-            settings = ServerSettings(base_url, MODEL, patience_minutes=1.0)
-            async with CompletionsPolicy(settings) as policy:
-                return await roll(policy, tasks(mode, mode, num_questions))
 
     return asyncio.run(through())
 

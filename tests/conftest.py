@@ -68,13 +68,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # Files whose tests take longest, in this order.
 LONGEST = (
-    "test_profiles_dry_run",
     "test_docs_run",
     "test_publish",
-    "test_train_stages",
-    "test_crash",
     "test_pipeline",
-    "test_lab_page",
+    "test_lab_dvc",
+    "test_interruption",
+    "test_train_stages",
+    "test_profiles_dry_run",
+    "test_sets_not_built",
 )
 
 
@@ -423,6 +424,14 @@ def current_run(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def copied_run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of the small run the current folder."""
+    folder = Path(shutil.copytree(small_run, tmp_path / "run"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
 def linked_run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a copy of the small run current, all of links, so that a test may remove files."""
     for path in small_run.rglob("*"):
@@ -468,4 +477,28 @@ def training_folder(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.chdir(tmp_path)
     write_project(root)
+    return tmp_path
+
+
+@pytest.fixture
+def pretrained_folder(
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shared_folder: Callable[[str, MakeFolder], Path],
+) -> Path:
+    """Make a project with tiny sets current whose student is pre-trained in data/train/pretrain."""
+    from tests.train_support import write_project
+    from train.run import main
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as context:
+            context.chdir(folder)
+            write_project(root)
+            main(["stage=pretrain"])
+
+    made = shared_folder("pretrained", make)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path

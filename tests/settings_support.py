@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from coa.settings.params import Params
@@ -19,3 +20,11 @@ def _values() -> dict[str, Any]:
 def every_setting() -> Any:
     """Return a new mapping of all sections, to be changed and saved as params.yaml."""
     return OmegaConf.create(_values())
+
+
+def change_settings(section: str, **values: Any) -> None:
+    """Change settings of a section in params.yaml of the current folder."""
+    path = Path("params.yaml")
+    sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sections.setdefault(section, {}).update(values)
+    path.write_text(yaml.safe_dump(sections), encoding="utf-8")

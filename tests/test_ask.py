@@ -45,11 +45,6 @@ def test_control_and_direction_characters_are_spelled_out() -> None:
     assert shown.getvalue() == "a\\x1b[2Jb\\x07\\x9bc\\u202ed [bold]e[/bold]\n"
 
 
-def test_authors_have_different_colours() -> None:
-    steps = [Step(StepKind.THOUGHT, author, "x") for author in Author]
-    assert len({str(styled(step).style) for step in steps}) == len(steps)
-
-
 def test_following_a_rollout_gives_every_state_to_the_last() -> None:
     policy: BatchPolicy = ScriptedPolicy(["I know. </think> \\boxed{4}"])
     task = make_task(

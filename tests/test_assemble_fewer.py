@@ -3,11 +3,9 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-import yaml
 
 from coa.errors import ConfigError, InputError
 from coa.records.graded import GradedTrajectory
@@ -16,23 +14,9 @@ from coa.store import tables
 from coa.store.files import BRANCHED, FORKS, GRADED, PAIRS, POINTS
 from curate import assemble, branch, filter, report, screen, summary
 from data_cards import render
+from tests.settings_support import change_settings
 
 FRONT_CARD = render.OUT / "README.md"
-
-
-@pytest.fixture
-def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a copy of a small run the current folder."""
-    shutil.copytree(small_run, tmp_path / "run")
-    monkeypatch.chdir(tmp_path / "run")
-    return tmp_path / "run"
-
-
-def change_settings(section: str, **values: Any) -> None:
-    path = Path("params.yaml")
-    sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sections.setdefault(section, {}).update(values)
-    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
 
 
 def sizes() -> dict[str, dict[str, int]]:
@@ -44,7 +28,7 @@ def num_rows(name: str, split: str) -> int:
     return tables.count_rows(assemble.OUT / name / f"{split}.parquet")
 
 
-def test_a_set_with_too_few_rows_is_as_large_as_it_can_be_and_says_so(run: Path) -> None:
+def test_a_set_with_too_few_rows_is_as_large_as_it_can_be_and_says_so(copied_run: Path) -> None:
     line = assemble.main(["allows_fewer=true", "num_cot=1000"])
     size = sizes()["cot"]
     assert size["asked"] == 1000
@@ -59,28 +43,30 @@ def test_a_set_with_too_few_rows_is_as_large_as_it_can_be_and_says_so(run: Path)
     assert size["train"] + size["validation"] <= kept
 
 
-def test_the_validation_split_keeps_its_share_of_a_smaller_set(run: Path) -> None:
+def test_the_validation_split_keeps_its_share_of_a_smaller_set(copied_run: Path) -> None:
     assemble.main(["allows_fewer=true", "num_coa=1000", "validation_share=0.1"])
     size = sizes()["coa"]
     assert size["validation"] <= round(0.1 * size["train"])
     assert num_rows("coa", "validation") == size["validation"] > 0
 
 
-def test_sets_that_can_be_filled_are_the_same_with_and_without_the_permission(run: Path) -> None:
+def test_sets_that_can_be_filled_are_the_same_with_and_without_the_permission(
+    copied_run: Path,
+) -> None:
     files = sorted(assemble.OUT.rglob("*.parquet"))
     before = [path.read_bytes() for path in files]
     assemble.main(["allows_fewer=true"])
     assert [path.read_bytes() for path in files] == before
 
 
-def test_without_the_permission_too_few_rows_are_an_error_that_names_it(run: Path) -> None:
+def test_without_the_permission_too_few_rows_are_an_error_that_names_it(copied_run: Path) -> None:
     with pytest.raises(InputError, match="too few rows for the set 'cot'") as raised:
         assemble.main(["num_cot=1000"])
     assert "assemble.allows_fewer: true" in raised.value.details["what to do"]
     assert num_rows("cot", "train") == 6
 
 
-def test_a_set_of_size_zero_is_not_built_and_that_of_an_earlier_run_goes(run: Path) -> None:
+def test_a_set_of_size_zero_is_not_built_and_that_of_an_earlier_run_goes(copied_run: Path) -> None:
     assert assemble.main(["num_cot=0", "num_rl=0"]) == "data/assemble: 6 cot_a, 20 coa"
     assert sorted(path.name for path in assemble.OUT.iterdir()) == [
         "coa",
@@ -90,18 +76,18 @@ def test_a_set_of_size_zero_is_not_built_and_that_of_an_earlier_run_goes(run: Pa
     assert list(sizes()) == ["cot_a", "coa"]
 
 
-def test_what_somebody_put_beside_a_set_stays(run: Path) -> None:
+def test_what_somebody_put_beside_a_set_stays(copied_run: Path) -> None:
     (assemble.OUT / "cot/notes.txt").write_text("mine")
     assemble.main(["num_cot=0"])
     assert [path.name for path in (assemble.OUT / "cot").iterdir()] == ["notes.txt"]
 
 
-def test_a_negative_size_is_refused(run: Path) -> None:
+def test_a_negative_size_is_refused(copied_run: Path) -> None:
     with pytest.raises(ConfigError, match="bad value"):
         assemble.main(["num_cot=-1"])
 
 
-def test_a_set_without_a_row_is_not_built_and_says_what_took_them(run: Path) -> None:
+def test_a_set_without_a_row_is_not_built_and_says_what_took_them(copied_run: Path) -> None:
     change_settings("assemble", allows_fewer=True)
     filter.main(["max_policy_tokens=1"])
     line = assemble.main([])
@@ -117,7 +103,7 @@ def test_a_set_without_a_row_is_not_built_and_says_what_took_them(run: Path) -> 
     assert "coa: no row is left of 20 that were asked for" in summary.main([])
 
 
-def test_a_smaller_set_says_so_on_its_card_and_on_the_front_page(run: Path) -> None:
+def test_a_smaller_set_says_so_on_its_card_and_on_the_front_page(copied_run: Path) -> None:
     change_settings("assemble", allows_fewer=True, num_cot=1000)
     assemble.main([])
     render.main([])
@@ -130,7 +116,9 @@ def test_a_smaller_set_says_so_on_its_card_and_on_the_front_page(run: Path) -> N
     assert f"{num_train}" in summary.main([]).split("\n")[-2]
 
 
-def test_a_run_that_kept_nothing_ends_and_says_that_nothing_can_be_trained(run: Path) -> None:
+def test_a_run_that_kept_nothing_ends_and_says_that_nothing_can_be_trained(
+    copied_run: Path,
+) -> None:
     change_settings("assemble", allows_fewer=True, num_cot_a=0, num_rl=0)
     shutil.rmtree(BRANCHED)
     filter.main(["max_policy_tokens=1"])
@@ -147,7 +135,7 @@ def test_a_run_that_kept_nothing_ends_and_says_that_nothing_can_be_trained(run: 
     assert "No set was built, nothing can be trained." in summary.main([])
 
 
-def test_a_run_in_which_nothing_was_right_ends(run: Path) -> None:
+def test_a_run_in_which_nothing_was_right_ends(copied_run: Path) -> None:
     wrong: list[GradedTrajectory] = []
     for row in tables.read_table(GRADED, GradedTrajectory):
         if not row.grade.exact_match:
@@ -167,7 +155,7 @@ def test_a_run_in_which_nothing_was_right_ends(run: Path) -> None:
     assert "0 points forked, 0 pairs" in summary.main([])
 
 
-def test_pairs_of_an_earlier_run_are_not_read(run: Path) -> None:
+def test_pairs_of_an_earlier_run_are_not_read(copied_run: Path) -> None:
     for path in BRANCHED.iterdir():
         path.write_bytes(b"of an earlier run")
     change_settings("assemble", num_cot_a=0)
@@ -180,7 +168,7 @@ def test_pairs_of_an_earlier_run_are_not_read(run: Path) -> None:
     assert "forked" not in summary.main([])
 
 
-def test_a_table_of_pairs_without_rows_is_read(run: Path) -> None:
+def test_a_table_of_pairs_without_rows_is_read(copied_run: Path) -> None:
     tables.write_table(PAIRS, PreferencePair, [])
     assert "0 of kind pair" in screen.main([])
     line = assemble.main(["allows_fewer=true"])

@@ -59,17 +59,6 @@ def test_rows_that_touch_a_set_are_counted_by_kind(
     ]
 
 
-def test_the_card_in_the_documents_has_the_form_of_those_that_are_rendered(root: Path) -> None:
-    def headings(path: Path) -> list[str]:
-        return [
-            line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("## ")
-        ]
-
-    assert headings(root / "docs/example_card/README.md") == headings(
-        Path("data/render/coa/README.md")
-    )
-
-
 def test_the_card_says_how_many_tokens_were_read_and_written_and_what_they_cost(
     linked_run: Path,
 ) -> None:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from data_cards.cards.safe_markdown import (
-    Markdown,
     cut,
     fence,
     inline,
@@ -120,13 +119,6 @@ def test_an_ordinary_name_is_a_code_span(name: str) -> None:
 def test_a_megabyte_is_cut_with_a_note() -> None:
     assert cut("x" * 1_000_000, 10) == "xxxxxxxxxx [... 999,990 more characters]"
     assert len(inline("`" * 1_000_000)) < 1_000
-
-
-def test_columns_of_a_table_line_up_and_numbers_stand_to_the_right() -> None:
-    source = table(("value", "rows"), [(Markdown("a"), 1), (Markdown("bbbbbbb"), 12_345)])
-    assert len({len(line) for line in source.split("\n")}) == 1
-    assert source.split("\n")[1] == "| ------- | -----: |"
-    assert "| a       |      1 |" in source
 
 
 def test_a_share_of_nothing_is_a_dash_and_a_small_one_is_not_zero() -> None:

@@ -1,6 +1,7 @@
 """Render cards of changed runs and settings, of missing files, and of licences."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.card_support import (
     card,
     cells,
     head,
+    plain_run,
     question,
     trajectory,
     write_rows,
@@ -40,10 +42,9 @@ PNG = b"\x89PNG\r\n\x1a\n not read by anyone here"
 
 @pytest.mark.parametrize("front", [True, False], ids=["all sets", "one set"])
 def test_the_cards_with_the_files_beside_them_are_a_repository_that_loads(
-    card_run: Path, front: bool
+    rendered_run: Path, front: bool
 ) -> None:
-    main([])
-    published = card_run / "published"
+    published = rendered_run / "published"
     write_published(SetName, published)
     for name in SetName:
         repository = OUT if front else OUT / name
@@ -52,7 +53,7 @@ def test_the_cards_with_the_files_beside_them_are_a_repository_that_loads(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(published_file(name, split, published).read_bytes())
         loaded = datasets.load_dataset(
-            str(repository.resolve()), str(name), cache_dir=str(card_run / "cache")
+            str(repository.resolve()), str(name), cache_dir=str(rendered_run / "cache")
         )
         assert {split: loaded[split].num_rows for split in loaded} == {
             split: tables.count_rows(local_path(name, split)) for split in ("train", "validation")
@@ -171,6 +172,26 @@ def test_a_run_with_an_analysis_a_screen_and_pictures_shows_them(card_run: Path)
     )
 
 
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run whose cards are rendered."""
+    folder = tmp_path_factory.mktemp("cards") / "run"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        plain_run()
+        main([])
+    return folder
+
+
+@pytest.fixture
+def rendered_run(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of the finished run the current folder."""
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -202,9 +223,8 @@ def truncate(path: Path) -> None:
     ],
 )
 def test_a_file_that_is_missing_or_broken_is_named_and_old_cards_stay(
-    card_run: Path, path: str, harm: Callable[[Path], None], message: str
+    rendered_run: Path, path: str, harm: Callable[[Path], None], message: str
 ) -> None:
-    main([])
     harm(Path(path))
     with pytest.raises(InputError, match=message) as caught:
         main([])

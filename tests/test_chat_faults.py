@@ -23,7 +23,6 @@ from tests.chat_support import (
     faulty,
     raw_rows,
     roll,
-    served_rows,
     tasks,
 )
 from tests.completions_support import free_port
@@ -37,49 +36,44 @@ LIMITS = (
     FaultKind.LIMIT_WITH_DATE,
     FaultKind.LIMIT_WITH_NONSENSE,
 )
-PASSING = (
-    *LIMITS,
-    FaultKind.REQUEST_TIMEOUT,
-    FaultKind.CONFLICT,
-    FaultKind.TOO_EARLY,
-    FaultKind.SERVER_ERROR,
-    FaultKind.BAD_GATEWAY,
-    FaultKind.UNAVAILABLE,
-    FaultKind.GATEWAY_TIMEOUT,
-    FaultKind.UNKNOWN_ERROR,
-    FaultKind.OVERLOADED,
-    FaultKind.RESET,
-    FaultKind.RESET_AT_ONCE,
-    FaultKind.HALF_JSON,
-    FaultKind.EMPTY_BODY,
-    FaultKind.BLANK_BODY,
-    FaultKind.HTML_BODY,
-    FaultKind.NOT_UTF8,
-    FaultKind.NOT_AN_OBJECT,
-    FaultKind.DEEP_JSON,
-    FaultKind.ERROR_IN_BODY,
-    FaultKind.EMPTY_CHOICES,
-    FaultKind.NULL_CHOICES,
-    FaultKind.NO_TEXT,
-    FaultKind.FAILED_ON_THE_WAY,
-)
-HARMLESS = (
-    FaultKind.NO_USAGE,
-    FaultKind.ODD_USAGE,
-    FaultKind.UNKNOWN_FIELDS,
-    FaultKind.NO_CALL_ID,
-)
-OF_COMPLETIONS = (
-    FaultKind.BAD_GATEWAY,
-    FaultKind.RESET,
-    FaultKind.RESET_AT_ONCE,
-    FaultKind.HALF_JSON,
-    FaultKind.EMPTY_BODY,
-    FaultKind.HTML_BODY,
-    FaultKind.ERROR_IN_BODY,
-    FaultKind.NO_TEXT,
-    FaultKind.ODD_USAGE,
-)
+PASSING = {
+    "limits": LIMITS,
+    "refusals": (
+        FaultKind.REQUEST_TIMEOUT,
+        FaultKind.CONFLICT,
+        FaultKind.TOO_EARLY,
+        FaultKind.SERVER_ERROR,
+        FaultKind.BAD_GATEWAY,
+        FaultKind.UNAVAILABLE,
+        FaultKind.GATEWAY_TIMEOUT,
+        FaultKind.UNKNOWN_ERROR,
+        FaultKind.OVERLOADED,
+    ),
+    "bytes": (
+        FaultKind.RESET,
+        FaultKind.RESET_AT_ONCE,
+        FaultKind.HALF_JSON,
+        FaultKind.EMPTY_BODY,
+        FaultKind.BLANK_BODY,
+        FaultKind.HTML_BODY,
+        FaultKind.NOT_UTF8,
+        FaultKind.NOT_AN_OBJECT,
+        FaultKind.DEEP_JSON,
+    ),
+    "replies": (
+        FaultKind.ERROR_IN_BODY,
+        FaultKind.EMPTY_CHOICES,
+        FaultKind.NULL_CHOICES,
+        FaultKind.NO_TEXT,
+        FaultKind.FAILED_ON_THE_WAY,
+    ),
+    "harmless": (
+        FaultKind.NO_USAGE,
+        FaultKind.ODD_USAGE,
+        FaultKind.UNKNOWN_FIELDS,
+        FaultKind.NO_CALL_ID,
+    ),
+}
 NO_ARGUMENTS = "not an object with one text"
 HARMFUL = {
     FaultKind.BAD_REQUEST: (StopReason.POLICY_ERROR, "bad_request"),
@@ -101,20 +95,12 @@ def ids(rows: list[Trajectory]) -> list[str]:
     return [row.trajectory_id for row in rows]
 
 
-@pytest.mark.parametrize("kind", [*PASSING, *HARMLESS])
-def test_a_passing_fault_changes_no_row(kind: FaultKind) -> None:
-    faults = faulty(kind, share=0.3)
-    rows = chat_rows(Mode.COA, 25, Personality.VLLM, faults=faults)
-    assert differing(raw_rows(Mode.COA, 25), rows) == []
-    assert faults.counts[kind] > 5
-
-
-@pytest.mark.parametrize("kind", OF_COMPLETIONS)
-def test_a_passing_fault_of_a_completions_server_changes_no_row(kind: FaultKind) -> None:
-    faults = faulty(kind, share=0.3)
-    rows = served_rows(Mode.COA, 25, faults)
-    assert differing(raw_rows(Mode.COA, 25), rows) == []
-    assert faults.counts[kind] > 5
+@pytest.mark.parametrize("name", PASSING)
+def test_passing_faults_change_no_row(name: str) -> None:
+    faults = faulty(*PASSING[name], share=0.4)
+    rows = chat_rows(Mode.COA, 40, Personality.VLLM, faults=faults)
+    assert differing(raw_rows(Mode.COA, 40), rows) == []
+    assert min(faults.counts[kind] for kind in PASSING[name]) > 1
 
 
 def test_a_reply_that_hangs_is_asked_for_again() -> None:
@@ -128,13 +114,13 @@ def test_a_reply_that_hangs_is_asked_for_again() -> None:
 
 @pytest.mark.parametrize("kind", HARMFUL)
 def test_a_reply_that_cannot_be_used_is_a_row_with_its_reason(kind: FaultKind) -> None:
-    faults = faulty(kind, share=0.1)
-    rows = chat_rows(Mode.COA, NUM_QUESTIONS, Personality.VLLM, faults=faults)
-    raw = raw_rows(Mode.COA, NUM_QUESTIONS)
+    faults = faulty(kind, share=0.15)
+    rows = chat_rows(Mode.COA, 40, Personality.VLLM, faults=faults)
+    raw = raw_rows(Mode.COA, 40)
     assert ids(rows) == ids(raw)
     reason, said = HARMFUL[kind]
     spoilt = [row for row in rows if row.stop_reason not in ENDED]
-    assert 5 < len(spoilt) == faults.counts[kind]
+    assert 3 < len(spoilt) == faults.counts[kind]
     assert {row.stop_reason for row in spoilt} == {reason}
     assert all(said in row.error for row in spoilt)
     whole = {row.trajectory_id for row in rows if row.stop_reason in ENDED}

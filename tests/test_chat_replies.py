@@ -101,11 +101,6 @@ def test_a_message_that_the_server_could_not_finish_is_asked_for_again(ended: st
         read({"content": "half"}, ended)
 
 
-def test_a_withheld_message_is_a_request_error() -> None:
-    with pytest.raises(RequestError, match="content_filter"):
-        read({"content": ""}, "content_filter")
-
-
 def test_what_is_said_beside_a_call_follows_the_reasoning() -> None:
     call = {"id": "a", "function": {"name": "search", "arguments": '{"query": "Nora"}'}}
     said = read({"reasoning": "I need it.", "content": "Let me look.", "tool_calls": [call]})

@@ -24,7 +24,7 @@ from coa.policy.server_settings import ServerSettings
 from coa.records.usage import Usage, read_usage
 from coa.settings.params import Params
 from coa.spending.journaled import JournaledPolicy
-from coa.spending.ledger import Ledger, Spending, Tally, price_journal
+from coa.spending.ledger import Ledger, Spending, price_journal
 from coa.spending.prices import CostParams
 from coa.store.journal import Journal, JournalReader, Runs
 from evaluation.evaluate import main as evaluate
@@ -297,17 +297,6 @@ def test_searches_of_an_index_on_this_machine_are_free_and_counted() -> None:
     assert found.spending.num_free > 0
     assert found.spending.total.calls + found.spending.num_free == runs.made
     assert "calls of tools sent no request" in costs.main([])
-
-
-@pytest.mark.parametrize("number", [0, 1, 999_999, 9_876_543, 98_765_432_109])
-def test_no_number_or_name_makes_the_table_wider_than_a_page(number: int) -> None:
-    spending = Spending()
-    for name in (12 * "model/", "m"):
-        seconds = number / 1000
-        spending.tallies[name] = Tally(*[number] * 6, seconds=seconds, dollars=number / 1e6)
-        spending.tallies["searxng"] = Tally(requests=number, seconds=seconds / 1000)
-    stages = [costs.StageCosts(9 * "stage-", spending, Runs(number, *[number] * 4), number or None)]
-    assert max(map(len, costs.render(stages).splitlines())) <= 100
 
 
 def test_a_run_that_is_under_way_can_be_looked_at() -> None:

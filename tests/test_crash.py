@@ -3,7 +3,6 @@
 It ends with the same bytes and pays for no finished call twice.
 """
 
-import asyncio
 import json
 import os
 import random
@@ -12,11 +11,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +21,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML, YAMLError
 from voluptuous import Invalid
 
-from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.policy import Completion, Request
-from coa.policy.scripted import ScriptedPolicy
-from coa.policy.server import serve
-from coa.settings.params import Params
+from tests import shard_support
 from tests.project_support import (
     copy,
     finish,
@@ -38,7 +30,6 @@ from tests.project_support import (
     start,
 )
 
-CONCURRENCY = 16
 COMMITTER = ("-c", "user.email=test@example.org", "-c", "user.name=test")
 # Each test runs the tiny pipeline several times, which a busy machine needs minutes for.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,42 +47,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Paid(ScriptedPolicy):
-    """The microworld's teacher as a slow, paid model that remembers which calls it answered."""
-
-    def __init__(self, params: MicroworldParams) -> None:
-        teacher = scripted_teacher(params)
-        super().__init__(lambda request: teacher._complete(request).text, "paid")
-        self.answered: Counter[Request] = Counter()
-
-    async def complete(self, request: Request) -> Completion:
-        await asyncio.sleep(0.01)
-        self.answered[request] += 1
-        return await super().complete(request)
-
-
-@contextmanager
-def served(policy: Paid) -> Iterator[str]:
-    """The policy behind a real HTTP server, in a thread."""
-    ready, stop, found = threading.Event(), threading.Event(), list[str]()
-
-    async def run() -> None:
-        async with serve(policy) as base_url:
-            found.append(base_url)
-            ready.set()
-            await asyncio.to_thread(stop.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    ready.wait()
-    try:
-        yield found[0]
-    finally:
-        stop.set()
-        thread.join()
-
-
-def wait_until_idle(policy: Paid) -> None:
+def wait_until_idle(policy: shard_support.Paid) -> None:
     """Wait until the server has answered what a killed run left in flight."""
     before = -1
     while policy.answered.total() > before:
@@ -115,54 +71,42 @@ def recorded(journal: Path) -> int:
 
 
 def test_a_killed_sampling_goes_on_with_the_same_bytes_and_repeats_no_finished_call(
-    prepared: Path, tmp_path: Path
+    small_run: Path, tmp_path: Path
 ) -> None:
-    policy = Paid(
-        Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams)
-    )
-    rng = random.Random(20)
-    with served(policy) as base_url:
-        command = (
-            sys.executable,
-            "-m",
-            "synth.sample",
-            "mode=coa",
-            "num_questions=400",
-            "teacher.policy=completions",
-            f"teacher.server.base_url={base_url}",
-            "teacher.server.model=paid",
-            f"teacher.concurrency={CONCURRENCY}",
-        )
-        whole = copy(prepared, tmp_path / "whole")
-        finish(whole, *command)
-        expected, all_calls = (whole / "data/sample/coa.parquet").read_bytes(), set(policy.answered)
-        assert max(policy.answered.values()) == 1
+    whole, killed = (shard_support.copy_run(small_run, tmp_path / name) for name in ("a", "b"))
+    journal = killed / ".journal/sample-coa.sqlite"
+    with shard_support.paid_teacher(small_run) as (teacher, at_server):
+        command = (sys.executable, "-m", "synth.sample", "mode=coa", *at_server)
+        shard_support.finish(shard_support.start(whole, *command))
+        expected = (whole / "data/sample/coa.parquet").read_bytes()
+        all_calls = set(teacher.answered)
+        assert teacher.num_repeated == 0
 
-        policy.answered.clear()
-        killed = copy(prepared, tmp_path / "killed")
-        journal = killed / ".journal/sample-coa.sqlite"
+        teacher.answered.clear()
+        (killed / "data/sample/coa.parquet").unlink()
         num_kills = 0
-        for target in sorted(rng.sample(range(1, len(all_calls)), 4)):
-            process = start(killed, *command)
+        for target in sorted(random.Random(20).sample(range(1, len(all_calls)), 3)):
+            process = shard_support.start(killed, *command)
             while recorded(journal) < target and process.poll() is None:
                 time.sleep(0.005)
             num_kills += process.poll() is None
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             assert not (killed / "data/sample/coa.parquet").exists() or process.returncode == 0
-        assert num_kills >= 3
+        assert num_kills >= 2
 
-        wait_until_idle(policy)
-        held, answered_before = recorded(journal), policy.answered.copy()
-        finish(killed, *command)
+        wait_until_idle(teacher)
+        held, answered_before = recorded(journal), teacher.answered.copy()
+        shard_support.finish(shard_support.start(killed, *command))
 
     assert (killed / "data/sample/coa.parquet").read_bytes() == expected
-    assert [path.name for path in (killed / "data/sample").iterdir()] == ["coa.parquet"]
-    assert set(policy.answered) == all_calls
+    names = {path.name for path in (killed / "data/sample").iterdir()}
+    assert names == {path.name for path in (whole / "data/sample").iterdir()}
+    assert set(teacher.answered) == all_calls
     # The last run asked for what the journal did not hold, and for nothing else.
-    assert (policy.answered - answered_before).total() == len(all_calls) - held
+    assert (teacher.answered - answered_before).total() == len(all_calls) - held
     # Only calls in flight at a kill were asked for twice.
-    assert sum(count - 1 for count in policy.answered.values()) <= num_kills * CONCURRENCY
+    assert teacher.num_repeated <= num_kills * shard_support.CONCURRENCY
 
 
 @pytest.mark.long
@@ -292,35 +236,3 @@ def journal_keys(project: Path) -> dict[str, set[str]]:
         found[path.stem] = {row[0] for row in connection.execute("select key from calls")}
         connection.close()
     return found
-
-
-def test_an_interrupt_says_that_nothing_is_lost_and_sets_the_status(
-    prepared: Path, tmp_path: Path
-) -> None:
-    policy = Paid(
-        Params.load("microworld", path=prepared / "params.yaml").section(MicroworldParams)
-    )
-    folder = copy(prepared, tmp_path / "interrupted")
-    journal = folder / ".journal/sample-coa.sqlite"
-    with served(policy) as base_url:
-        process = start(
-            folder,
-            sys.executable,
-            "-m",
-            "synth.sample",
-            "mode=coa",
-            "num_questions=400",
-            "teacher.policy=completions",
-            f"teacher.server.base_url={base_url}",
-            "teacher.server.model=paid",
-            "teacher.concurrency=1",  # so slow that the signal comes in time
-        )
-        while recorded(journal) < 20 and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
-    assert "interrupted: finished calls are kept" in output
-    assert "Traceback" not in output
-    assert recorded(journal) >= 20
-    assert not list((folder / "data/sample").glob("*"))

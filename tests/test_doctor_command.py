@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from coa.cli import run
 from coa.doctor.__main__ import main
-from coa.doctor.findings import Fault
 from coa.errors import CoaError, InputError
 from coa.records.graded import GradedTrajectory
 from coa.store import tables
@@ -67,14 +65,16 @@ def test_a_set_is_shown_under_the_prompt_that_the_student_reads(
     assert "Think step by step" not in shown
 
 
-def test_a_fault_is_printed_written_and_ends_with_status_1(project: Path) -> None:
-    command = [sys.executable, "-m", "coa.doctor", "set=finished.parquet", "tokenizer=tokenizer"]
-    done = subprocess.run(
-        [*command, "json=out/doctor.json"], cwd=project, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "observation_trained" in done.stdout
-    assert "1 of 2 rows have findings" in done.stderr
+def test_a_fault_is_printed_written_and_ends_with_status_1(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["set=finished.parquet", "tokenizer=tokenizer", "json=out/doctor.json"]
+    with pytest.raises(SystemExit) as ended:
+        run(main, command)
+    assert ended.value.code == 1
+    shown = capsys.readouterr()
+    assert "observation_trained" in shown.out
+    assert "1 of 2 rows have findings" in shown.err
     written = json.loads((project / "out/doctor.json").read_text(encoding="utf-8"))
     assert (written["rows"], written["clean"]) == (2, 1)
     assert written["rows_by_fault"] == {"observation_trained": 1}
@@ -82,11 +82,15 @@ def test_a_fault_is_printed_written_and_ends_with_status_1(project: Path) -> Non
     assert written["rows_with_findings"][0]["findings"][0]["fault"] == "observation_trained"
 
 
-def test_a_clean_folder_that_datasets_saved_ends_with_status_0(project: Path) -> None:
-    command = [sys.executable, "-m", "coa.doctor", "set=saved", "tokenizer=tokenizer"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "clean: 1 rows of saved" in done.stdout
+def test_a_clean_folder_that_datasets_saved_ends_with_status_0(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(main, ["set=saved", "tokenizer=tokenizer"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "clean: 1 rows of saved" in shown.out
 
 
 def test_hostile_text_cannot_act_on_the_terminal(
@@ -128,12 +132,6 @@ def test_rows_longer_than_max_tokens_are_findings() -> None:
 def test_a_bad_setting_says_what_is_wrong(arguments: list[str], said: str) -> None:
     with pytest.raises(CoaError, match=said):
         examine(*arguments)
-
-
-def test_the_page_explains_every_fault(root: Path) -> None:
-    page = (root / "docs/doctor.md").read_text(encoding="utf-8")
-    for name in Fault:
-        assert f"`{name}`" in page, name
 
 
 def test_an_empty_file_is_no_clean_set(project: Path) -> None:

@@ -124,15 +124,6 @@ def test_the_choice_of_questions_follows_from_seed_and_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "params",
-    [EvaluateParams(split="train"), EvaluateParams(split="tset"), EvaluateParams(num_questions=61)],
-)
-def test_too_few_questions_or_the_wrong_split_are_named(params: EvaluateParams) -> None:
-    with pytest.raises(ConfigError, match="cannot be evaluated on"):
-        choose_held_out(QUESTIONS, params)
-
-
-@pytest.mark.parametrize(
     ("params", "questions", "advice"),
     [
         (

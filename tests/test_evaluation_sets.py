@@ -1,7 +1,6 @@
 """Evaluation sets have the names of their sources, and a comparison with none is never quiet."""
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
@@ -82,18 +81,6 @@ def test_without_an_evaluation_question_summary_and_metrics_say_so(
 # --- cards and the gate
 
 
-@pytest.fixture
-def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a copy of a small run that links to its files; it is the current folder."""
-    for path in small_run.rglob("*"):
-        if path.is_file():
-            target = tmp_path / path.relative_to(small_run)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, target)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 SCREEN = {"evaluation": str(QUESTIONS), "evaluation_columns": {}}
 
 
@@ -105,7 +92,7 @@ def without_evaluation() -> None:
 
 
 def test_sets_that_were_compared_with_nothing_are_refused_by_a_reason_of_their_own(
-    run: Path,
+    linked_run: Path,
 ) -> None:
     sets = (SetName.COA, SetName.RL)
     assert list(gate.evaluation_refusals(sets, SCREEN)) == []
@@ -116,7 +103,7 @@ def test_sets_that_were_compared_with_nothing_are_refused_by_a_reason_of_their_o
     gate.enforce([refusal], gate.read_allowed("no_evaluation_set"))
 
 
-def test_questions_that_came_after_the_screen_do_not_make_up_for_it(run: Path) -> None:
+def test_questions_that_came_after_the_screen_do_not_make_up_for_it(linked_run: Path) -> None:
     without_evaluation()
     questions = [*tables.read_table(QUESTIONS, Question), QUESTION_OF["nq test"]]
     tables.write_table(QUESTIONS, Question, questions)
@@ -124,14 +111,14 @@ def test_questions_that_came_after_the_screen_do_not_make_up_for_it(run: Path) -
     assert refusal.reason is Reason.NO_EVALUATION_SET
 
 
-def test_rows_without_the_screens_list_of_sets_count_as_never_screened(run: Path) -> None:
+def test_rows_without_the_screens_list_of_sets_count_as_never_screened(linked_run: Path) -> None:
     EVALUATION_SETS.unlink()
     (refusal,) = gate.evaluation_refusals([SetName.COA], SCREEN)
     assert refusal.reason is Reason.EVALUATION_OVERLAP
     assert str(EVALUATION_SETS) in refusal.detail
 
 
-def test_a_card_lists_every_set_or_says_that_there_was_none(run: Path) -> None:
+def test_a_card_lists_every_set_or_says_that_there_was_none(linked_run: Path) -> None:
     card = Path("data/render/coa/README.md")
     assert local_path(SetName.COA, "train").exists()
     assert "Every row was compared with the questions of these sets" in card.read_text()

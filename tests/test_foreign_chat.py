@@ -294,9 +294,9 @@ def test_any_json_is_read_or_refused(name: str, items: list[Any], extra: Any) ->
         "<tool_response>",
     ],
 )
-def test_ten_megabytes_are_read_or_refused_in_linear_time(piece: str) -> None:
-    content = piece * (10_000_000 // len(piece))
-    started = time.perf_counter()
+def test_two_megabytes_are_read_or_refused_in_linear_time(piece: str) -> None:
+    content = piece * (2_000_000 // len(piece))
+    started = time.process_time()
     for place in (2, 3, -1):
         row = chat_row(Spelling.TONGYI, PARIS)
         row["messages"][place]["content"] = content
@@ -304,7 +304,7 @@ def test_ten_megabytes_are_read_or_refused_in_linear_time(piece: str) -> None:
             prediction(read_foreign_row(row).steps)
         except UnreadableError:
             continue
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 10
 
 
 SEARCHED = (

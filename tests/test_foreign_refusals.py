@@ -159,11 +159,11 @@ def test_a_react_text_is_refused_or_kept_to_the_last_character(text: str) -> Non
         "</think>",
     ],
 )
-def test_ten_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
+def test_two_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
     start = time.process_time()
     with pytest.raises(UnreadableError):
-        read_tagged_text(unit * (10_000_000 // len(unit)), R1_SEARCHER)
-    assert time.process_time() - start < 10
+        read_tagged_text(unit * (2_000_000 // len(unit)), R1_SEARCHER)
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_ten_megabytes_of_r1_searcher_text_take_linear_time(unit: str) -> None:
         "\nObservation:",
     ],
 )
-def test_five_megabytes_of_react_text_take_linear_time(unit: str) -> None:
+def test_two_megabytes_of_react_text_take_linear_time(unit: str) -> None:
     start = time.process_time()
     with pytest.raises(UnreadableError):
-        read_react_text(unit * (5_000_000 // len(unit)))
-    assert time.process_time() - start < 10
+        read_react_text(unit * (2_000_000 // len(unit)))
+    assert time.process_time() - start < 5

@@ -1,7 +1,6 @@
 """Test the gate: each reason's smallest example, all of them at once, and what is no reason."""
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -33,21 +32,6 @@ SCREEN = {"evaluation": "data/questions.parquet", "evaluation_columns": {}}
 COA = local_path(SetName.COA, "train")
 
 
-@pytest.fixture
-def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a copy of a small run that links to its files; it is the current folder.
-
-    Tests write a file anew, never in place.
-    """
-    for path in small_run.rglob("*"):
-        if path.is_file():
-            target = tmp_path / path.relative_to(small_run)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, target)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def rewrite(path: Path, record: type[Any], change: Callable[[Any], Any]) -> Any:
     """Change the first row of a file; returns the row as it was."""
     rows = list(tables.read_table(path, record))
@@ -69,7 +53,7 @@ def saying(text: str) -> Callable[[GradedTrajectory], GradedTrajectory]:
     return lambda row: with_steps(row, lambda steps: (thought, *steps))
 
 
-def test_a_sound_run_has_nothing_against_it_but_its_teacher(run: Path) -> None:
+def test_a_sound_run_has_nothing_against_it_but_its_teacher(linked_run: Path) -> None:
     assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
     assert list(row_refusals(SETS)) == []
     assert list(gate.review_refusals(SETS, 0)) == []
@@ -84,20 +68,22 @@ def exclude_first_row(reason: str, detail: str) -> str:
     return row.trajectory_id
 
 
-def test_a_row_that_the_screen_found_is_refused(run: Path) -> None:
+def test_a_row_that_the_screen_found_is_refused(linked_run: Path) -> None:
     row_id = exclude_first_row("evaluation_ngram", "shares 'a run'")
     (refusal,) = gate.evaluation_refusals(SETS, SCREEN)
     assert refusal.reason is Reason.EVALUATION_OVERLAP
     assert row_id in refusal.detail
 
 
-def test_a_near_duplicate_is_no_overlap_with_an_evaluation(run: Path) -> None:
+def test_a_near_duplicate_is_no_overlap_with_an_evaluation(linked_run: Path) -> None:
     exclude_first_row("near_duplicate", "similarity 0.9")
     assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
 
 
 @pytest.mark.parametrize("where", ["own questions", "a file", "a folder"])
-def test_a_question_of_an_evaluation_set_is_found_without_the_screen(run: Path, where: str) -> None:
+def test_a_question_of_an_evaluation_set_is_found_without_the_screen(
+    linked_run: Path, where: str
+) -> None:
     asked = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.upper() + "?!"
     screen = dict(SCREEN)
     if where == "own questions":
@@ -116,7 +102,7 @@ def test_a_question_of_an_evaluation_set_is_found_without_the_screen(run: Path, 
 
 @pytest.mark.parametrize("edit", ["one word put in", "two words swapped", "one Cyrillic letter"])
 def test_an_edited_question_of_an_evaluation_set_is_found_without_the_screen(
-    run: Path, edit: str
+    linked_run: Path, edit: str
 ) -> None:
     own = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.split()
     if edit == "one word put in":
@@ -132,14 +118,14 @@ def test_an_edited_question_of_an_evaluation_set_is_found_without_the_screen(
     assert "a question of held" in refusal.detail
 
 
-def test_rows_that_were_never_screened_are_refused(run: Path) -> None:
+def test_rows_that_were_never_screened_are_refused(linked_run: Path) -> None:
     Path("data/screen/excluded.parquet").unlink()
     (refusal,) = gate.evaluation_refusals(SETS, SCREEN)
     assert "never screened" in refusal.detail
 
 
 @pytest.mark.parametrize("name", [SetName.COA, SetName.COT, SetName.COT_A])
-def test_what_the_policy_wrote_is_searched_in_every_set(run: Path, name: SetName) -> None:
+def test_what_the_policy_wrote_is_searched_in_every_set(linked_run: Path, name: SetName) -> None:
     path = local_path(name, "validation")
     if name is SetName.COT_A:
         mail = Step(StepKind.THOUGHT, Author.POLICY, "a@example.org ")
@@ -154,7 +140,7 @@ def test_what_the_policy_wrote_is_searched_in_every_set(run: Path, name: SetName
     assert "example" not in refusal.detail
 
 
-def test_what_a_passage_says_is_not_the_policys(run: Path) -> None:
+def test_what_a_passage_says_is_not_the_policys(linked_run: Path) -> None:
     def shown(row: GradedTrajectory) -> GradedTrajectory:
         call = protocol.parse_policy(
             f"{protocol.open_tag('search')} mail {protocol.close_tag('search')}"
@@ -195,7 +181,7 @@ def turn(author: Author) -> tuple[Step, ...]:
     ],
 )
 def test_an_author_that_is_not_that_of_the_text_is_refused(
-    run: Path, change: Callable[[tuple[Step, ...]], Iterable[Step]], says: str
+    linked_run: Path, change: Callable[[tuple[Step, ...]], Iterable[Step]], says: str
 ) -> None:
     before = rewrite(COA, GradedTrajectory, lambda row: with_steps(row, change))
     (refusal,) = row_refusals(SETS)
@@ -250,7 +236,7 @@ def test_licences_that_are_unknown_or_cannot_stand_together_are_refused(
 
 
 def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_count(
-    run: Path,
+    linked_run: Path,
 ) -> None:
     row = next(tables.read_table(COA, GradedTrajectory))
     said = Review(

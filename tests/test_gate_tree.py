@@ -1,5 +1,6 @@
 """Refuse to publish from a tree or lock that is not in order; waive reasons by name alone."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,22 +17,33 @@ from tests.gate_support import (
 pytest.importorskip("linkify_it")
 
 
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of one stage that has run and is committed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
-        monkeypatch.setenv(f"{name}_NAME", "test")
-        monkeypatch.setenv(f"{name}_EMAIL", "test@example.org")
-    Path("in").write_text("1")
-    Path("dvc.yaml").write_text("stages: {render: {cmd: cp in out, deps: [in], outs: [out]}}")
-    call("git", "init", "--quiet")
-    call(sys.executable, "-m", "dvc", "init", "--quiet")
-    call(sys.executable, "-m", "dvc", "repro", "--quiet")
-    call("git", "add", "--all")
-    call("git", "commit", "--quiet", "-m", "all")
-    return tmp_path
+    folder = tmp_path_factory.mktemp("committed") / "tree"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+            context.setenv(f"{name}_NAME", "test")
+            context.setenv(f"{name}_EMAIL", "test@example.org")
+        Path("in").write_text("1")
+        Path("dvc.yaml").write_text("stages: {render: {cmd: cp in out, deps: [in], outs: [out]}}")
+        call("git", "init", "--quiet")
+        call(sys.executable, "-m", "dvc", "init", "--quiet")
+        call(sys.executable, "-m", "dvc", "repro", "--quiet")
+        call("git", "add", "--all")
+        call("git", "commit", "--quiet", "-m", "all")
+    return folder
+
+
+@pytest.fixture
+def tree(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of the committed project the current folder."""
+    folder = Path(shutil.copytree(committed, tmp_path / "tree", symlinks=True))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    return folder
 
 
 def test_a_committed_tree_with_a_fresh_lock_has_nothing_against_it(tree: Path) -> None:

@@ -131,7 +131,7 @@ STUDENT = [
 
 def sample_student(*arguments: str) -> list[Trajectory]:
     """Sample rollouts of a tiny model in this process."""
-    sample.main(["mode=coa", "num_questions=16", *STUDENT, *arguments])
+    sample.main(["mode=coa", "num_questions=5", *STUDENT, *arguments])
     return list(tables.read_table(Path("data/student/sample/coa.parquet"), Trajectory))
 
 

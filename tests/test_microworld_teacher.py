@@ -3,7 +3,6 @@
 import itertools
 import random
 import re
-import time
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,6 @@ from coa.microworld.relations import RELATIONS, read_value
 from coa.microworld.teacher import Teacher
 from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import Group, WorldSettings, make_world
-from coa.policy.scripted import ScriptedPolicy
 from coa.policy.teacher.sentences import SEARCH_CLOSE, SEARCH_OPEN, PhraseKind, results
 from coa.policy.teacher.settings import TeacherDecision, TeacherEvent
 from coa.records import protocol
@@ -376,23 +374,3 @@ def test_a_context_without_a_question_of_its_world_is_an_error(
 ) -> None:
     with pytest.raises(InputError):
         Teacher(setting.world).write(request_for(context))
-
-
-def test_it_serves_as_the_script_of_a_policy(setting: Setting) -> None:
-    policy = ScriptedPolicy(
-        Teacher(setting.world, settings=replace(PERFECT, remembers_known=0.0)).write
-    )
-    (completion,) = policy.complete_batch(
-        [request_for(prompt_of(setting.questions[0].question, is_offered=True))]
-    )
-    assert completion.text.endswith(SEARCH_CLOSE)
-    assert [u.said for u in read_back(completion.text)] == [PhraseKind.NEED, PhraseKind.SEARCH]
-
-
-def test_a_turn_takes_a_fraction_of_a_millisecond(setting: Setting, coa: list[Rollout]) -> None:
-    teacher = Teacher(setting.world, setting.plans)
-    contexts = [r.prompt + r.response.split("It says")[0] for r in coa]
-    start = time.process_time()
-    for seed, context in enumerate(contexts):
-        teacher.write(request_for(context, seed))
-    assert (time.process_time() - start) / len(contexts) < 0.001

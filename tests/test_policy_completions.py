@@ -12,7 +12,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.policy import Completion, Finish, Request, RequestError
+from coa.policy import Completion, Finish, Request
 from coa.policy.completions import CompletionsPolicy, finished_text
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
@@ -217,11 +217,6 @@ def test_what_the_server_says_goes_before_what_is_likely(name: str) -> None:
     for no_string in (None, 151645):
         stated: dict[str, Any] = {name: no_string}
         assert restored("<begin_search> a", SEARCH, **stated) == ("<begin_search> a", Finish.END)
-
-
-def test_a_text_that_a_filter_ended_is_a_request_error() -> None:
-    with pytest.raises(RequestError, match="content_filter"):
-        finished_text("a", "content_filter", {}, request())
 
 
 @given(

@@ -174,6 +174,7 @@ def test_an_upload_that_breaks_off_changes_nothing_and_is_taken_up(
     assert history(hub, name) == ["v1: 50 rows", "initial commit"]
 
 
+@pytest.mark.long
 def test_a_version_whose_tag_broke_off_is_tagged_by_the_next_run(
     project: Path, hub: Hub, name: str
 ) -> None:
@@ -257,6 +258,7 @@ def test_files_that_are_swapped_after_the_check_are_not_published(
     assert list((project / ".cache").iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_copy_that_is_swapped_while_it_is_sent_gets_no_tag(
     project: Path, hub: Hub, name: str
 ) -> None:
@@ -284,6 +286,7 @@ def test_a_copy_that_is_swapped_while_it_is_sent_gets_no_tag(
     assert ask(hub, tags) == ["v1"]
 
 
+@pytest.mark.long
 def test_a_commit_with_other_bytes_than_those_that_were_checked_is_told(
     project: Path, hub: Hub, name: str
 ) -> None:

@@ -1,9 +1,8 @@
 """Questions from several files: ids, the cut for validation, and train questions that are tests."""
 
 import json
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -397,10 +396,3 @@ def test_the_advice_for_a_row_without_a_known_split_works(more: dict[str, str], 
     columns = {"split": ""} if more else {}
     file = QuestionFile(path, columns=columns, split="test")
     assert [q.split for q in read_questions(QuestionParams((file,)))] == ["test"]
-
-
-def test_the_documents_list_every_setting_of_a_file() -> None:
-    page = (Path(__file__).parent.parent / "docs/own_data.md").read_text(encoding="utf-8")
-    section = page.partition("## Questions from several files")[2].partition("\n## ")[0]
-    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    assert listed == [item.name for item in fields(QuestionFile)]

@@ -59,7 +59,7 @@ def test_steady_refusals_leave_most_of_the_allowed_rate() -> None:
 
     async def go() -> list[Trajectory]:
         async with serving(served):
-            return await roll_out_at(settings(served), 120, concurrency=60)
+            return await roll_out_at(settings(served), 60, concurrency=30)
 
     rows = run(go())
 
@@ -79,8 +79,8 @@ def test_nothing_is_sent_while_a_server_asks_for_a_pause(as_date: bool) -> None:
         came_at.append(time.monotonic())
         if len(came_at) != 3:
             return None
-        moment = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
-        return error_response(429, "slow down", {"Retry-After": moment if as_date else "2"})
+        moment = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+        return error_response(429, "slow down", {"Retry-After": moment if as_date else "1"})
 
     served = Served(seconds=0.05, fails=limit_once)
 
@@ -92,7 +92,7 @@ def test_nothing_is_sent_while_a_server_asks_for_a_pause(as_date: bool) -> None:
 
     assert {row.stop_reason for row in rows} == {StopReason.ANSWERED}
     pauses = [later - earlier for earlier, later in pairwise(came_at)]
-    assert max(pauses) > 1.8
+    assert max(pauses) > 0.9
     longest = pauses.index(max(pauses))
     assert longest in (2, 3), "only what was on its way came in the pause"
 
@@ -111,18 +111,15 @@ def test_a_server_that_asks_for_a_long_pause_hands_its_trajectories_on(status: i
     assert {row.stop_reason for row in run(go())} == {StopReason.ANSWERED}
 
 
-@pytest.mark.parametrize("retry_after", ["", "1"])
-def test_a_server_that_refuses_for_ever_hands_its_trajectories_on(retry_after: str) -> None:
-    headers = {"Retry-After": retry_after} if retry_after else {}
-
+def test_a_server_that_refuses_for_ever_hands_its_trajectories_on() -> None:
     def limit(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
-        return error_response(429, "You exceeded your current quota", headers)
+        return error_response(429, "You exceeded your current quota")
 
     fleet = [Served(fails=limit), Served()]
 
     async def go() -> list[Trajectory]:
         async with serving(*fleet):
-            return await roll_out_at(settings(*fleet), 40, concurrency=8)
+            return await roll_out_at(settings(*fleet), 20, concurrency=8)
 
     began_at = time.monotonic()
     rows = run(go())
@@ -136,11 +133,11 @@ def test_a_crowded_server_keeps_its_trajectories() -> None:
 
     async def go() -> list[Trajectory]:
         async with serving(*fleet):
-            return await roll_out_at(settings(*fleet), 120, concurrency=24)
+            return await roll_out_at(settings(*fleet), 60, concurrency=24)
 
     assert {row.stop_reason for row in run(go())} == {StopReason.ANSWERED}
     moved = [ports for ports in servers_of_sessions(*fleet).values() if len(ports) > 1]
-    assert len(moved) < 12
+    assert len(moved) < 8
 
 
 def test_a_limit_on_requests_holds_over_all_servers() -> None:

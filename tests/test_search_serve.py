@@ -22,9 +22,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from coa.errors import CoaError
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import Manifest, build_index
+from coa.search.serve import main
 from coa.search.wire import TOKEN_VARIABLE
 
 COMMON = " ".join(f"word{number}" for number in range(60))
@@ -39,10 +41,12 @@ def build(out: Path, passages: list[Passage] = TOWNS) -> Manifest:
     return build_index(passages, out, IndexSettings(), str(len(passages)))
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Path:
-    build(tmp_path / "index")
-    return tmp_path / "index"
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build an index for all tests; one that replaces it builds its own."""
+    folder = tmp_path_factory.mktemp("served") / "index"
+    build(folder)
+    return folder
 
 
 class Process:
@@ -159,8 +163,10 @@ def test_sigterm_under_load_finishes_what_is_in_flight(
 
 
 def test_an_index_replaced_under_a_running_server_changes_nothing_until_it_is_told(
-    root: Path, processes: list[Process], index: Path
+    root: Path, processes: list[Process], tmp_path: Path
 ) -> None:
+    index = tmp_path / "index"
+    build(index)
     server = start(root, processes, index, "workers=2")
     server.wait_until_mapped(index, num_workers=2)
     before = server.search("town 7")
@@ -176,8 +182,13 @@ def test_an_index_replaced_under_a_running_server_changes_nothing_until_it_is_to
 
 
 def test_mistakes_end_with_a_clear_error(
-    root: Path, processes: list[Process], index: Path, tmp_path: Path
+    root: Path,
+    processes: list[Process],
+    index: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(root)
     taken = start(root, processes, index).url.rpartition(":")[2]
     for arguments, message in (
         ([f"index={tmp_path}/none"], "python -m coa.search.index"),
@@ -188,9 +199,8 @@ def test_mistakes_end_with_a_clear_error(
         ([f"index={index}", "default_dialect=klingon"], "one of asearcher"),
     ):
         settings = [item if "limits" not in item else f"serve.{item}" for item in arguments]
-        command = [sys.executable, "-m", "coa.search.serve", *settings]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
-        assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+        with pytest.raises(CoaError, match=re.escape(message)):
+            main(settings)
 
 
 def test_the_token_comes_from_the_environment(

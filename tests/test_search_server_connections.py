@@ -160,7 +160,7 @@ def test_a_reply_that_nobody_reads_is_given_up(served_search: Any) -> None:
     with served_search(LargeFinder(), Serving(limits=IMPATIENT)) as running:
         client = connect(running)
         client.sendall(request + request)  # the second waits until the first is read
-        time.sleep(4)
+        time.sleep(2)
         received = bytearray()
         with client, suppress(ConnectionResetError):
             while part := client.recv(1 << 20):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from huggingface_hub import DatasetCard
 
 from annotate.push import kinds_of_run
@@ -35,40 +34,38 @@ from data_cards.formats.published_rows import write_published
 from data_cards.publish import set_files
 from data_cards.settings import shown_settings
 from tests.publish_support import Hub, environment_of, publish
+from tests.settings_support import change_settings
 
 datasets = pytest.importorskip("datasets")
 pytestmark = pytest.mark.usefixtures("quiet_bars")
 COA_ALONE = {"num_cot_a": 0, "num_cot": 0, "num_rl": 0}
 
 
-def change_settings(section: str, **values: Any) -> None:
-    path = Path("params.yaml")
-    sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    sections.setdefault(section, {}).update(values)
-    path.write_text(yaml.safe_dump(sections), encoding="utf-8")
-
-
-@pytest.fixture
-def run(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a copy of a small run the current folder."""
-    shutil.copytree(small_run, tmp_path / "run")
-    monkeypatch.chdir(tmp_path / "run")
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def coa_run(run: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished_coa_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that built the set `coa` alone, in the folder of one that built all."""
-    change_settings("assemble", **COA_ALONE)
-    screen.main([])
-    assemble.main([])
-    report.main([])
-    render.main([])
-    return run
+    folder = tmp_path_factory.mktemp("coa") / "run"
+    shutil.copytree(small_run, folder)
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        change_settings("assemble", **COA_ALONE)
+        screen.main([])
+        assemble.main([])
+        report.main([])
+        render.main([])
+    return folder
 
 
 @pytest.fixture
-def empty_run(run: Path) -> Path:
+def coa_run(finished_coa_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of the run with the set `coa` alone the current folder."""
+    folder = Path(shutil.copytree(finished_coa_run, tmp_path / "coa_run"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def empty_run(copied_run: Path) -> Path:
     """A run that kept no trajectory."""
     change_settings("assemble", num_cot_a=0, num_rl=0, allows_fewer=True)
     filter.main(["max_policy_tokens=1"])
@@ -76,7 +73,7 @@ def empty_run(run: Path) -> Path:
     assemble.main([])
     report.main([])
     render.main([])
-    return run
+    return copied_run
 
 
 @pytest.fixture
@@ -96,7 +93,7 @@ def page() -> str:
     return report.OUT.read_text(encoding="utf-8")
 
 
-def test_the_sets_of_a_run_are_those_that_it_asks_for(run: Path) -> None:
+def test_the_sets_of_a_run_are_those_that_it_asks_for(copied_run: Path) -> None:
     assert built_sets(params_of()) == list(SetName)
     assert built_sets(replace(params_of(), num_cot=0)) == ["cot_a", "coa", "rl"]
     shutil.rmtree("data/assemble/cot")
@@ -104,7 +101,7 @@ def test_the_sets_of_a_run_are_those_that_it_asks_for(run: Path) -> None:
     assert SetName.COT not in built_sets(params_of(allows_fewer=True))
 
 
-def test_sets_that_were_never_assembled_are_an_error_and_no_empty_run(run: Path) -> None:
+def test_sets_that_were_never_assembled_are_an_error_and_no_empty_run(copied_run: Path) -> None:
     shutil.rmtree("data/assemble")
     with pytest.raises(InputError, match="data/assemble is missing"):
         built_sets(params_of(allows_fewer=True))
@@ -136,7 +133,9 @@ def test_a_set_that_was_built_is_exported_and_one_that_was_not_is_named(
     assert raised.value.details["expected"] == "of the sets of this run: coa"
 
 
-def test_an_export_of_one_of_several_sets_holds_that_set_alone(run: Path, root: Path) -> None:
+def test_an_export_of_one_of_several_sets_holds_that_set_alone(
+    copied_run: Path, root: Path
+) -> None:
     prompt = f"prompt={root / 'train/prompts/question.txt'}"
     assert export.main([prompt, "sets=[rl]"]) == "data/export: 10 verl/train, 2 verl/validation"
 
@@ -216,7 +215,7 @@ def test_an_empty_publication_is_refused_by_name(empty_run: Path, hub: Hub) -> N
     assert "no_set: no set was built" in refused.stderr
 
 
-def test_without_pairs_the_error_report_has_no_forks(run: Path) -> None:
+def test_without_pairs_the_error_report_has_no_forks(copied_run: Path) -> None:
     assert "Forks: both arms from one point" in page()
     change_settings("assemble", num_cot_a=0)
     text = page()
@@ -225,7 +224,9 @@ def test_without_pairs_the_error_report_has_no_forks(run: Path) -> None:
     assert not (report.PICTURES / "quadrants.png").exists()
 
 
-def test_without_pairs_both_modes_are_still_compared_on_the_same_questions(run: Path) -> None:
+def test_without_pairs_both_modes_are_still_compared_on_the_same_questions(
+    copied_run: Path,
+) -> None:
     change_settings("assemble", num_cot_a=0)
     rows: list[Analysis] = []
     for i, row in enumerate(tables.read_table(ANALYSED, Analysis)):
@@ -238,10 +239,9 @@ def test_without_pairs_both_modes_are_still_compared_on_the_same_questions(run: 
     assert (report.PICTURES / "quadrants.png").exists()
 
 
-@pytest.mark.parametrize("verdict", ["wrong", "any"])
-@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize(("mode", "verdict"), [(Mode.COT, "wrong"), (Mode.COA, "any")])
 def test_the_error_report_is_made_of_one_mode_or_of_wrong_rows_alone(
-    run: Path, mode: Mode, verdict: str
+    copied_run: Path, mode: Mode, verdict: str
 ) -> None:
     rows: list[Analysis] = []
     for row in tables.read_table(ANALYSED, Analysis):
@@ -262,7 +262,7 @@ def test_the_error_report_is_made_of_one_mode_or_of_wrong_rows_alone(
     assert "no trajectory was forked, because none had a point to fork" in text
 
 
-def test_the_error_report_of_a_run_without_rows_says_so(run: Path) -> None:
+def test_the_error_report_of_a_run_without_rows_says_so(copied_run: Path) -> None:
     tables.write_table(ANALYSED, Analysis, [])
     tables.write_table(GRADED, GradedTrajectory, [])
     tables.write_table(DROPPED, Dropped, [])
@@ -272,7 +272,7 @@ def test_the_error_report_of_a_run_without_rows_says_so(run: Path) -> None:
         assert words in text
 
 
-def test_what_nothing_passed_is_in_the_funnel_of_the_error_report(run: Path) -> None:
+def test_what_nothing_passed_is_in_the_funnel_of_the_error_report(copied_run: Path) -> None:
     filter.main(["max_policy_tokens=1"])
     rows = tables.read_table(GRADED, GradedTrajectory)
     dropped = [Dropped(DropReason.LENGTH, "", row) for row in rows]
@@ -289,7 +289,7 @@ def test_pairs_of_an_earlier_run_are_not_reviewed() -> None:
 
 
 @pytest.fixture
-def imported_run(run: Path) -> Path:
+def imported_run(copied_run: Path) -> Path:
     """A run on trajectories of one mode that were imported; it has no corpus and no index."""
     imported: list[GradedTrajectory] = []
     for row in tables.read_table(GRADED, GradedTrajectory):
@@ -309,7 +309,7 @@ def imported_run(run: Path) -> Path:
     change_settings("pipeline", trajectories=["ingest"], training=[], student=None)
     change_settings("assemble", num_cot_a=0, num_rl=0, allows_fewer=True)
     change_settings("index", corpus="")
-    return run
+    return copied_run
 
 
 @pytest.mark.parametrize("reads_corpus", [True, False])
@@ -335,7 +335,7 @@ def test_imported_trajectories_become_sets_without_a_corpus(
     assert "cot: no row is left of 6 that were asked for" in shown
 
 
-def test_a_card_shows_no_settings_of_stages_that_the_run_does_not_have(run: Path) -> None:
+def test_a_card_shows_no_settings_of_stages_that_the_run_does_not_have(copied_run: Path) -> None:
     assert {"branch", "index"} <= shown_settings(Params.load("render")).keys()
     change_settings("assemble", num_cot_a=0)
     change_settings("index", corpus="")

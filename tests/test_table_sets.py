@@ -195,14 +195,6 @@ def test_all_that_differs_stands_in_one_note_and_each_row_has_its_own() -> None:
     assert page.index("second ¹") < page.index("first ²") < page.index("- ¹ second")
 
 
-def test_the_notes_stand_below_the_first_table_also_where_there_is_one_set() -> None:
-    changed = result("a", sets={"nq": 40}, sampling=Sampling(0.6))
-    page = page_of(changed, result("b", sets={"nq": 40}), result("c", sets={"nq": 40}))
-    assert (
-        page.index("| first ¹ | 1 |") < page.index("- ¹ first") < page.index("### Exact match by")
-    )
-
-
 def test_rows_are_compared_with_their_own_way_of_asking_alone() -> None:
     react = {"mode": "react", "prompt_hash": "r", "limits": {**LIMITS, "max_actions": 3}}
     page = page_of(result("a"), result("b", **react), result("c", mode="cot", prompt_hash="c"))
@@ -231,11 +223,6 @@ def test_many_seeds_of_one_row_do_not_outvote_two_rows() -> None:
 def test_a_row_over_another_search_is_refused_and_not_marked() -> None:
     with pytest.raises(InputError, match="differ in search"):
         page_of(result("a"), result("b", search="bm25/top5"))
-
-
-def test_the_picture_bears_the_signs_of_the_notes() -> None:
-    rows = arrange([result("a", sampling=Sampling(0.6)), result("b"), result("c")], TABLE.rows)
-    assert [label for label, _ in make_panel(rows, TABLE).bars] == ["second", "first ¹", "c"]
 
 
 def test_the_command_writes_page_and_picture(

@@ -89,14 +89,6 @@ def test_a_result_of_search_alone_says_nothing_of_tools(tmp_path: Path) -> None:
     assert "calculated" not in write_markdown(arrange([found], {}), TABLE)
 
 
-def test_the_table_shows_tool_choice_and_explains_it() -> None:
-    page = write_markdown(arrange([with_tools("a")], {}), TABLE)
-    assert "| calculated, needed | calculated, not needed |" in page
-    assert "| calls of search | calls of calculate |" in page
-    assert "| 1.00 | 0.50 |" in page
-    assert "the calculator was called" in page
-
-
 def test_the_table_marks_a_row_that_had_other_tools() -> None:
     rows = [with_tools("a"), with_tools("b"), result("c", [True])]
     page = write_markdown(arrange(rows, {}), TABLE)

@@ -119,35 +119,34 @@ def test_a_number_without_a_meaning_is_refused_by_name(share: float) -> None:
 
 @pytest.mark.slow
 def test_a_model_after_stage_2_learns_decisions_and_a_resumed_run_ends_with_the_same_weights(
-    training_folder: Path,
+    pretrained_folder: Path,
 ) -> None:
-    main(["stage=pretrain"])
     main(["stage=sft2", "train.sft2.init=data/train/pretrain"])
     decide = [
         "stage=sft1",
         "train.sft1.init=data/train/sft2",
         f"train.sft1.trajectories=[{SET}]",
-        "train.sft1.arguments.max_steps=16",
+        "train.sft1.arguments.max_steps=8",
     ]
-    save_often(training_folder)
+    save_often(pretrained_folder)
     main([*decide, "name=straight"])
     stopped = [*decide, "name=decide"]
-    blocked = training_folder / "data/train/decide"
+    blocked = pretrained_folder / "data/train/decide"
     blocked.write_text("in the way")
     with pytest.raises(OutputError):
         main(stopped)
-    last = training_folder / ".checkpoints/decide/checkpoint-16"
+    last = pretrained_folder / ".checkpoints/decide/checkpoint-8"
     assert last.is_dir()
     blocked.unlink()
     for file in last.iterdir():
         file.unlink()
-    assert (training_folder / ".checkpoints/decide/checkpoint-8/trainer_state.json").is_file()
+    assert (pretrained_folder / ".checkpoints/decide/checkpoint-4/trainer_state.json").is_file()
 
-    assert main(stopped).startswith("data/train/decide: 16 steps on ")
+    assert main(stopped).startswith("data/train/decide: 8 steps on ")
 
     one, other = weights("straight"), weights("decide")
     assert all(torch.allclose(one[name], other[name], rtol=0, atol=1e-6) for name in one)
-    log = (training_folder / "data/train/decide/log.jsonl").read_text().splitlines()
+    log = (pretrained_folder / "data/train/decide/log.jsonl").read_text().splitlines()
     first = json.loads(log[0])
     assert {"trigger/act_better", "likelihood_loss", "pair_accuracy"} <= set(first)
 
@@ -156,7 +155,7 @@ def save_often(folder: Path) -> None:
     params = json.loads((folder / "params.yaml").read_text())
     params["train"]["sft1"]["arguments"] |= {
         "per_device_train_batch_size": 4,
-        "save_steps": 8,
+        "save_steps": 4,
         "save_total_limit": 2,
     }
     (folder / "params.yaml").write_text(json.dumps(params))

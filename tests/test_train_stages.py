@@ -71,9 +71,8 @@ def test_each_stage_starts_from_the_one_before_and_leaves_a_model_its_log_its_se
 
 
 def test_a_stage_imports_few_modules_of_ours_and_none_of_what_it_does_not_use(
-    training_folder: Path, root: Path
+    pretrained_folder: Path, root: Path
 ) -> None:
-    main(["stage=pretrain"])
     code = (
         "import sys; from coa.cli import run; from train.run import main; "
         "main(['stage=sft2', 'train.sft2.init=data/train/pretrain']); "
@@ -82,7 +81,7 @@ def test_a_stage_imports_few_modules_of_ours_and_none_of_what_it_does_not_use(
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=training_folder,
+        cwd=pretrained_folder,
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -99,46 +98,46 @@ def test_a_stage_imports_few_modules_of_ours_and_none_of_what_it_does_not_use(
     }
 
 
+@pytest.mark.long
 def test_a_run_killed_hard_goes_on_to_the_weights_of_one_never_stopped(
-    training_folder: Path, root: Path
+    pretrained_folder: Path, root: Path
 ) -> None:
-    main(["stage=pretrain"])
     arguments = [
         "stage=sft2",
         "train.sft2.init=data/train/pretrain",
         "train.sft2.arguments.max_steps=60",
         "train.sft2.arguments.save_steps=20",
     ]
-    allow_save_steps(training_folder)
+    allow_save_steps(pretrained_folder)
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "train.run", *arguments]
     with subprocess.Popen(
-        command, cwd=training_folder, env=environment, stderr=subprocess.DEVNULL
+        command, cwd=pretrained_folder, env=environment, stderr=subprocess.DEVNULL
     ) as process:
-        wait_for(training_folder / ".checkpoints/sft2/checkpoint-20/trainer_state.json", process)
+        wait_for(pretrained_folder / ".checkpoints/sft2/checkpoint-20/trainer_state.json", process)
         process.send_signal(signal.SIGKILL)
-    assert not (training_folder / "data/train/sft2/config.json").exists()
+    assert not (pretrained_folder / "data/train/sft2/config.json").exists()
 
     main(arguments)
     main([*arguments, "name=never_stopped"])
 
     resumed, whole = weights("sft2"), weights("never_stopped")
     assert all(torch.allclose(resumed[name], whole[name], rtol=0, atol=1e-6) for name in whole)
-    log = (training_folder / "data/train/sft2/log.jsonl").read_text().splitlines()
+    log = (pretrained_folder / "data/train/sft2/log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log if '"loss"' in line] == list(range(1, 61))
 
 
-@pytest.mark.parametrize("stage", [pytest.param("sft1", marks=pytest.mark.long), "sft2"])
+@pytest.mark.long
+@pytest.mark.parametrize("stage", ["sft1", "sft2"])
 def test_two_processes_come_to_the_weights_of_one_with_as_large_a_batch(
-    training_folder: Path, root: Path, stage: str
+    pretrained_folder: Path, root: Path, stage: str
 ) -> None:
-    main(["stage=pretrain"])
-    params = json.loads((training_folder / "params.yaml").read_text())
+    params = json.loads((pretrained_folder / "params.yaml").read_text())
     params["train"][stage]["arguments"] |= {
         "per_device_train_batch_size": 4,
         "lr_scheduler_type": "constant",
     }
-    (training_folder / "params.yaml").write_text(json.dumps(params))
+    (pretrained_folder / "params.yaml").write_text(json.dumps(params))
     start = f"train.{stage}.init=data/train/pretrain"
     main([f"stage={stage}", start, "name=one"])
 
@@ -147,7 +146,7 @@ def test_two_processes_come_to_the_weights_of_one_with_as_large_a_batch(
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *launch, f"stage={stage}", start, "name=two", half]
     done = subprocess.run(
-        command, cwd=training_folder, env=environment, capture_output=True, text=True, check=False
+        command, cwd=pretrained_folder, env=environment, capture_output=True, text=True, check=False
     )
 
     assert done.returncode == 0, done.stderr[-2000:]

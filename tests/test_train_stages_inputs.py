@@ -82,8 +82,7 @@ except InputError as error:
     assert done.stdout == "there is no model in data/train/sft1 set()\n"
 
 
-def test_bad_inputs_are_named_with_what_to_change(training_folder: Path) -> None:
-    main(["stage=pretrain"])
+def test_bad_inputs_are_named_with_what_to_change(pretrained_folder: Path) -> None:
     start = ["stage=sft2", "train.sft2.init=data/train/pretrain"]
     with pytest.raises(ConfigError, match="no chat template") as no_template:
         main([*start, "train.chat_template=''"])
@@ -105,8 +104,7 @@ def test_bad_inputs_are_named_with_what_to_change(training_folder: Path) -> None
     assert missing.value.details["what to do"].endswith("dvc repro assemble")
 
 
-def test_what_it_advises_for_rows_that_are_too_long_lets_them_in(training_folder: Path) -> None:
-    main(["stage=pretrain"])
+def test_what_it_advises_for_rows_that_are_too_long_lets_them_in(pretrained_folder: Path) -> None:
     start = ["stage=sft1", "train.sft1.init=data/train/pretrain"]
     with pytest.raises(InputError, match="no row can be trained") as short_limit:
         main([*start, "train.max_context_tokens=20"])
@@ -129,9 +127,8 @@ def test_what_it_advises_for_rows_that_are_too_long_lets_them_in(training_folder
 
 
 def test_a_stage_says_by_name_whose_text_its_tokenizer_loses(
-    training_folder: Path, capsys: pytest.CaptureFixture[str]
+    pretrained_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["stage=pretrain"])
     path = Path("data/train/pretrain/tokenizer.json")
     settings = json.loads(path.read_text())
     assert settings["normalizer"] is None
@@ -171,9 +168,8 @@ def test_running_out_of_memory_says_what_to_change() -> None:
 
 
 def test_a_dry_run_takes_one_step_on_a_tiny_model_of_the_architecture_and_leaves_the_real_one_alone(
-    training_folder: Path,
+    pretrained_folder: Path,
 ) -> None:
-    main(["stage=pretrain"])
     Path("data/train/pretrain/model.safetensors").unlink()
     main(["stage=sft2", "train.sft2.init=data/train/pretrain", "dry_run=true"])
     assert transformers.AutoConfig.from_pretrained("data/train/sft2_dry_run").model_type == "qwen3"
@@ -181,9 +177,8 @@ def test_a_dry_run_takes_one_step_on_a_tiny_model_of_the_architecture_and_leaves
 
 
 def test_a_tokenizers_own_chat_template_is_used_and_the_thinking_is_opened_once(
-    training_folder: Path,
+    pretrained_folder: Path,
 ) -> None:
-    main(["stage=pretrain"])
     for opening in ("", "<think>\n"):
         tokenizer = transformers.AutoTokenizer.from_pretrained("data/train/pretrain")
         tokenizer.chat_template = (

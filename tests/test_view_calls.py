@@ -27,7 +27,7 @@ TAUGHT = (
     "name=taught",
     MICROWORLD,
     "evaluate.prompts.coa=synth/prompts/coa.txt",
-    "num_questions=0",
+    "num_questions=8",
     "num_resamples=20",
 )
 PROMPTS = {"coa": "train/prompts/question.txt", "react": "train/prompts/react.txt"}

@@ -37,10 +37,8 @@ STUDENT = {
 }
 
 
-@pytest.fixture(scope="module")
-def watched_run(small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a project with a small student that searches and answers."""
-    folder = tmp_path_factory.mktemp("watched") / "run"
+def make_watched_run(small_run: Path, root: Path, folder: Path, *steps: int) -> Path:
+    """Make a project with a student that was trained for so many steps in two stages."""
     folder.mkdir()
     (folder / "data").mkdir()
     for path in (small_run / "data").iterdir():
@@ -49,14 +47,19 @@ def watched_run(small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFa
     values.train.prompt = str(root / TrainParams().prompt)
     values.train.monitors.num_questions = 24
     values.train.pretrain.student = {**values.train.pretrain.student, **STUDENT}
-    values.train.pretrain.arguments.max_steps = 80
-    values.train.sft2.arguments.max_steps = 120
+    values.train.pretrain.arguments.max_steps, values.train.sft2.arguments.max_steps = steps
     OmegaConf.save(values, folder / "params.yaml")
     with pytest.MonkeyPatch.context() as context:
         context.chdir(folder)
         main(["stage=pretrain"])
         main(["stage=sft2", "train.sft2.init=data/train/pretrain"])
     return folder
+
+
+@pytest.fixture(scope="module")
+def watched_run(small_run: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a project with a small student that searches and answers."""
+    return make_watched_run(small_run, root, tmp_path_factory.mktemp("watched") / "run", 80, 120)
 
 
 def train(*arguments: str) -> list[dict[str, float]]:
@@ -121,6 +124,7 @@ def test_questions_are_chosen_of_the_split_validation_whatever_their_order() -> 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_students_turns_have_a_limit_of_their_own(
     watched_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,9 +150,9 @@ TOLD: list[dict[str, float]] = []
 
 @pytest.mark.slow
 def test_a_tracker_that_is_named_gets_all_that_the_log_holds(
-    watched_run: Path, monkeypatch: pytest.MonkeyPatch
+    small_run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(watched_run)
+    monkeypatch.chdir(make_watched_run(small_run, root, tmp_path / "run", 2, 2))
     monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "recorder", Recorder)
     train(
         "stage=rl2",

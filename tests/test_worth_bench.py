@@ -9,6 +9,7 @@ from bench.deciding import load
 from bench.worth import SETTINGS, DecidingTeacher, Decision, kept_pairs, separation
 from coa.records.pairs import Arm
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[1]
 
 

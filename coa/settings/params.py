@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from enum import EnumType
+from functools import cached_property
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeVar, cast, get_args
@@ -144,9 +145,9 @@ class Params:
             return False
         return True
 
-    @property
+    @cached_property
     def chosen(self) -> dict[str, Any]:
-        """The values that the file and the command line give, without defaults."""
+        """The values that the file and the command line give, without defaults; to be read."""
         return cast(dict[str, Any], OmegaConf.to_container(self._values))
 
     def chooses(self, dotted: str) -> bool:

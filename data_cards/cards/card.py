@@ -4,10 +4,12 @@ The tables come from the files beside this one; templates/ has the text around t
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from coa.policy.scripted import is_scripted
 from coa.records.sets import AssembleParams
@@ -331,11 +333,14 @@ def _with_metadata(
 
 def fill(template: str, context: Mapping[str, Any]) -> str:
     """Fill the places of a template; a place that the context does not know is an error."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    return str(_templates().get_template(template).render(context))
 
+
+@cache
+def _templates() -> Environment:
     # Nothing is escaped here: the result is Markdown, not HTML, and foreign text has gone through
     # safe_markdown.
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
         autoescape=False,
@@ -343,4 +348,3 @@ def fill(template: str, context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(context)
