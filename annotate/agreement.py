@@ -1,6 +1,6 @@
 """Measure how far people agree with each other, with the automatic causes and with the grader.
 
-    python -m annotate.agreement                   # writes reports/agreement.html
+    coa page agreement                   # writes reports/agreement.html
 
 One page that needs no network: Krippendorff's alpha and Cohen's kappa for each question, the causes
 one by one, the verdicts on pairs beside what acting was measured to be worth, and every item on
@@ -164,9 +164,7 @@ def main(arguments: Sequence[str]) -> str:
     annotate = Params.load("annotate", arguments).section(AnnotateParams)
     reviews = read_reviews()
     if not reviews:
-        raise InputError(
-            f"{REVIEWS} holds no review", fix="review something, then python -m annotate.pull"
-        )
+        raise InputError(f"{REVIEWS} holds no review", fix="review something, then coa review pull")
     figures = measured(reviews)
     decisions = list(decide_all(reviews, annotate.adjudication))
     pairs = list(reviewed_pairs(reviews))

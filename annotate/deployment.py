@@ -3,7 +3,7 @@
 Address and key come from the environment: `ARGILLA_API_URL`, `ARGILLA_API_KEY`, and
 `ARGILLA_HEADERS`, more headers as JSON (a private Space of the Hugging Face Hub wants
 `{"Authorization": "Bearer hf_..."}`). Without an address in the environment it is the server of
-`annotate.serve` on this machine.
+`coa review serve` on this machine.
 """
 
 import json
@@ -69,7 +69,7 @@ def access(annotate: AnnotateParams) -> Access:
         state = State(Path(annotate.serve.state))
         url = state.address()
         if not url:
-            fix = f"python -m annotate.serve, or set {URL} and {KEY} to a deployment's"
+            fix = f"coa review serve, or set {URL} and {KEY} to a deployment's"
             raise ConfigError("there is no Argilla to talk to", where=state.folder, fix=fix)
         key = state.owner_key()
     if not key:
@@ -141,7 +141,7 @@ class Deployment:
         try:
             return argilla.Argilla(url, key, timeout=_TIMEOUT_SECONDS, headers=dict(headers))
         except (argilla._exceptions.ArgillaError, httpx.HTTPError, ValueError) as error:
-            fix = f"start it (python -m annotate.serve), or see to {URL}, {KEY} and {HEADERS}"
+            fix = f"start it (coa review serve), or see to {URL}, {KEY} and {HEADERS}"
             raise ServiceError(
                 "cannot talk to Argilla", where=url, got=_first_line(error), fix=fix
             ) from error

@@ -1,6 +1,6 @@
 """Pull the submitted responses from Argilla, and measure how far they agree.
 
-    python -m annotate.pull
+    coa review pull
 
 Writes data/reviews.parquet and data/agreement.parquet. Pulling twice gives the same file. Reviews
 of records that the deployment has are taken from it, so one that was withdrawn goes; reviews of
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> str:
         raise ConfigError(
             "there is nothing to pull",
             expected="records of annotate.push",
-            fix="python -m annotate.push",
+            fix="coa review push",
         )
     reviews = merged(old, new)
     write_reviews(reviews)

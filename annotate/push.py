@@ -1,8 +1,8 @@
 """Push trajectories, pairs and disputed grades to Argilla, for people to review.
 
-    python -m annotate.push                      # what annotate.push in params.yaml says
-    python -m annotate.push num_items=20 "kinds=[trajectory,pair]"
-    python -m annotate.push round=2              # what the first round's reviewers disagree on
+    coa review push                      # what annotate.push in params.yaml says
+    coa review push num_items=20 "kinds=[trajectory,pair]"
+    coa review push round=2              # what the first round's reviewers disagree on
 
 Pushing again adds what is new and brings the rest up to date. It never touches a response, and a
 text that has changed is another record. The items go to the server of annotate.serve, or to the

@@ -1,6 +1,6 @@
 """Run Argilla on this machine with one command: no docker, no Elasticsearch, no Java.
 
-    python -m annotate.serve                       # installs once, then serves until control-C
+    coa review serve                       # installs once, then serves until control-C
 
 It is Argilla's own server and page with an embedded search. An engine of ours, in
 annotate/embedded, answers from Argilla's SQLite database in place of Elasticsearch. Argilla's

@@ -1,8 +1,8 @@
 """Ask a policy one question in the terminal, and show every step in its author's colour.
 
-    python -m coa.ask "What is the hometown of the director of Kindred Quarry?"
-    python -m coa.ask "QUESTION" model=data/train/rl2     # a model that was trained here
-    python -m coa.ask "QUESTION" [mode=cot] [teacher.policy=...]
+    coa ask "What is the hometown of the director of Kindred Quarry?"
+    coa ask "QUESTION" model=data/train/rl2     # a model that was trained here
+    coa ask "QUESTION" [mode=cot] [teacher.policy=...]
 
 Policy, search and budgets are those of params.yaml (the microworld's teacher knows only questions
 about its world). A trained model is asked with the prompt that it was trained with. Calls are kept
@@ -63,7 +63,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
     if not arguments or not arguments[0].strip():
         raise ConfigError(
             "there is no question",
-            expected='python -m coa.ask "QUESTION" [mode=cot] [model=FOLDER] [key=value ...]',
+            expected='coa ask "QUESTION" [mode=cot] [model=FOLDER] [key=value ...]',
             fix=_examples(),
         )
     mode = str(Mode.COA)

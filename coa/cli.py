@@ -1,6 +1,6 @@
 """Run a command from its start to its end: one summary line, readable errors, an exit status.
 
-A stage's module ends with `if __name__ == "__main__": run(main, sys.argv[1:])`. Exit status: 0 for
+A command's module ends with `run(main, sys.argv[1:])`, for where it is started. Exit status: 0 for
 done, 1 for a CoaError, 130 for control-C, 143 for SIGTERM, 141 where the reader of the output has
 gone, as in `... | head`. What is printed may quote a model or the web, so characters that would act
 on the terminal are spelled out.
@@ -8,6 +8,7 @@ on the terminal are spelled out.
 
 import logging
 import os
+import re
 import runpy
 import select
 import sys
@@ -20,7 +21,9 @@ from coa.terminal import printable
 
 READER_GONE = 141
 """The status that a shell gives for SIGPIPE."""
-_HELP = ("-h", "--help")
+HELP = ("-h", "--help")
+"""The only flags: everything else is written key=value."""
+FLAG = re.compile("--?[A-Za-z]")
 _SPINS = "10000"
 """How often a thread of OpenMP looks for work before it sleeps; some 20 microseconds."""
 
@@ -46,7 +49,7 @@ def run(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> NoRet
         sys.exit(1)
     except KeyboardInterrupt as error:
         print(
-            "interrupted: finished calls are kept; run the same command again to go on",
+            "interrupted: finished calls are kept; run the same command again to resume",
             file=sys.stderr,
         )
         sys.exit(error.status if isinstance(error, Interrupted) else INTERRUPTED)
@@ -72,14 +75,14 @@ def _limit_spinning() -> None:
 
 def _output_of(main: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> str:
     """Return what a command prints at its end: its summary, or its help where that is asked for."""
-    others = [argument for argument in arguments if argument not in _HELP]
-    if len(others) == len(arguments):
+    asks_help = any(argument in HELP for argument in arguments)
+    if not asks_help and not any(FLAG.match(argument) for argument in arguments):
         return printable(main(arguments))
     module = sys.modules[main.__module__]
     if module.__spec__ is None or module.__name__ != "__main__":
-        return (module.__doc__ or "").strip()
+        return (module.__doc__ or "").strip() if asks_help else printable(main(arguments))
     # `python -m synth.sample --help` is `coa synth.sample --help`, a program that ends by itself.
-    sys.argv = ["coa", "--help", module.__spec__.name.removesuffix(".__main__"), *others]
+    sys.argv = ["coa", module.__spec__.name.removesuffix(".__main__"), *arguments]
     runpy.run_module("coa", run_name="__main__", alter_sys=True)
     return ""
 

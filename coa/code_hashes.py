@@ -83,7 +83,7 @@ def read_entries(pipeline: Path = PIPELINE_FILE, folder: Path = FOLDER) -> dict[
         raise InputError(
             f"cannot read the stages of {pipeline}",
             got=str(error).replace("\n", " "),
-            fix="write it again: python -m coa.pipeline",
+            fix="write it again: coa params",
         ) from error
     found: dict[str, Entry] = {}
     for entry in stages.values():

@@ -1,7 +1,7 @@
 """Print what all stages have paid: calls, tokens, seconds and dollars by stage and by model.
 
-    python -m coa.costs                        # with the prices of params.yaml, section `costs`
-    python -m coa.costs 'costs.models={deepseek-chat: {input: 0.28, output: 0.42}}'
+    coa costs                        # with the prices of params.yaml, section `costs`
+    coa costs 'costs.models={deepseek-chat: {input: 0.28, output: 0.42}}'
 
 Reads the journals in .journal/, also while a run is under way, and writes nothing. A journal holds
 each paid call once, those of earlier settings included. Calls that it answered are counted apart.

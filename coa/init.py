@@ -89,7 +89,7 @@ def _check_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         raise ConfigError(
             f"{folder} is a project already",
             where=folder,
-            fix=f"cd {folder}; `coa params PROFILE...` gives it other settings, `coa pipeline` "
+            fix=f"cd {folder}; `coa params PROFILE...` gives it other settings, `coa params` "
             "writes its dvc.yaml after an update of the tool, `dvc repro` runs it",
         )
     if folder.exists() and not folder.is_dir():

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+NUM_RESAMPLES = 2000
+"""Of a bootstrap: enough for the percentiles of an interval of 95% to be stable."""
 _PLACES = 4
 
 
@@ -27,7 +29,9 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def mean_interval(values: Sequence[float], *, num_resamples: int, seed: int) -> Interval | None:
+def mean_interval(
+    values: Sequence[float], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> Interval | None:
     """Compute the mean with its percentile bootstrap interval; None where there are no values.
 
     The interval of equal values has no width: such a sample says nothing of its own uncertainty.
@@ -36,7 +40,7 @@ def mean_interval(values: Sequence[float], *, num_resamples: int, seed: int) -> 
 
 
 def mean_over_groups(
-    groups: Sequence[Sequence[float]], *, num_resamples: int, seed: int
+    groups: Sequence[Sequence[float]], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Interval | None:
     """Compute the mean of the groups' means, where each group counts the same whatever its size.
 
@@ -80,7 +84,11 @@ def _bootstrap(
 
 
 def paired_difference(
-    ours: Sequence[float], theirs: Sequence[float], *, num_resamples: int, seed: int
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> Interval | None:
     """Compute the mean of `ours - theirs` over the questions: what both find hard cancels out."""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
@@ -103,8 +111,8 @@ def difference_over(
     ours: Sequence[Sequence[float]],
     theirs: Sequence[Sequence[float]],
     *,
-    num_resamples: int,
-    seed: int,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> Interval | None:
     """Compute the mean of `ours - theirs` with the interval for one way of drawing.
 

@@ -1,6 +1,6 @@
 """Put the shards of a stage together: the same output as one process, and no call.
 
-    python -m coa.merge stage=sample mode=coa      # also branch, evaluate and stages of curation
+    coa merge stage=sample mode=coa      # also branch, evaluate and stages of curation
 
 The other arguments are those that the shards were given. All shards must be over, have run with the
 same settings on the same items, and have their files as they wrote them. Their journals become one,

@@ -1,7 +1,4 @@
-"""Write dvc.yaml: the stages that params.yaml needs, and no other.
-
-    python -m coa.pipeline                     # `python -m coa.params PROFILE` does it too
-    python -m coa.pipeline overwrite=true      # also where the file was changed by hand
+"""Write dvc.yaml: the stages that params.yaml needs, and no other. `coa params` is the command.
 
 The stages stand in pipeline/stages.yaml.jinja. Which of them a run has follows from its settings
 (coa/plan.py). DVC itself cannot leave out a stage by a setting
@@ -12,8 +9,6 @@ import hashlib
 import json
 import os
 import re
-import sys
-from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,7 +19,6 @@ from coa.errors import ConfigError
 from coa.interruption import tell
 from coa.plan import Plan
 from coa.rollout.factory import BEHIND_SERVER, TeacherParams
-from coa.settings.params import Params
 from coa.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.metrics import FOLDER as METRICS
 from coa.store.whole_files import write_file
@@ -32,9 +26,7 @@ from coa.terminal import printable
 
 FOLDER = ROOT / "pipeline"
 TEMPLATE = "stages.yaml.jinja"
-OVERWRITE = "overwrite=true"
-"""The argument that lets a file be replaced that was changed by hand."""
-_HEAD = "# Written by `python -m coa.params`; what follows has the hash "
+_HEAD = "# Written by `coa params`; what follows has the hash "
 _METRICS_PATH = re.compile(r"metrics/\S+?\.json")
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 _WITHIN_STAGE = re.compile(r"\n\s*\n(?=    )")
@@ -42,15 +34,12 @@ _WITHIN_STAGE = re.compile(r"\n\s*\n(?=    )")
 _SHIPPED = "metrics/microworld.json"
 
 
-def write_pipeline(text: str, out: Path = PIPELINE_FILE, *, overwrites: bool = False) -> None:
+def write_pipeline(text: str, out: Path = PIPELINE_FILE) -> None:
     """Write the text of dvc.yaml below a line with its hash, by which a change is seen later.
 
     Raises:
-        ConfigError: the file was changed by hand, or is another's, and is not to be overwritten.
         OutputError: the file cannot be written.
     """
-    if not overwrites:
-        check_is_ours(text, out)
     write_file(out, f"{_HEAD}{_hash_of(text)}\n{text}")
 
 
@@ -66,7 +55,8 @@ def check_is_ours(text: str, out: Path = PIPELINE_FILE) -> None:
         return
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {out}", got=error) from error
-    if rest != text and head != f"{_HEAD}{_hash_of(rest)}":
+    is_as_written = head.startswith("# Written by") and head.endswith(_hash_of(rest))
+    if rest != text and not is_as_written:
         raise ConfigError(
             f"{out} was changed by hand, or is of an older version",
             where=out,
@@ -108,24 +98,6 @@ def render_pipeline(plan: Plan) -> str:
     return _WITHIN_STAGE.sub("\n", text).rstrip() + "\n"
 
 
-def main(arguments: Sequence[str]) -> str:
-    """Write dvc.yaml for params.yaml as it is; return the summary line."""
-    others = [argument for argument in arguments if argument != OVERWRITE]
-    if others:
-        raise ConfigError(
-            "the pipeline follows from params.yaml",
-            expected=f"no argument but {OVERWRITE}",
-            got=" ".join(others),
-            fix="change params.yaml, or lay a profile over another one",
-        )
-    params = Params.load("pipeline")
-    plan = Plan(params)
-    write_pipeline(render_pipeline(plan), overwrites=bool(arguments))
-    copy_launch_files(plan)
-    warn_of_key(params.section(TeacherParams, "teacher"))
-    return summary(plan)
-
-
 def warn_of_key(teacher: TeacherParams) -> None:
     """Tell early that the teacher's key is not set; it is no error, as a run may be elsewhere."""
     variable = teacher.server.api_key_env
@@ -157,9 +129,3 @@ def unwritten_metrics(pipeline: Path = PIPELINE_FILE, folder: Path = METRICS) ->
         if name != _SHIPPED and not any(fnmatch(name, pattern) for pattern in written):
             others.append(name)
     return others
-
-
-if __name__ == "__main__":
-    from coa.cli import run
-
-    run(main, sys.argv[1:])

@@ -23,6 +23,7 @@ from coa.store.files import (
     STUDENT_ASSEMBLED,
     TRAINED,
 )
+from coa.student.settings import TrainParams
 
 _WORLD = DATA / "microworld"
 
@@ -50,6 +51,8 @@ class Plan:
         self.training = [str(stage) for stage in Stage if stage in settings.training]
         self.student = settings.student or ""
         self._student_pairs = settings.student_pairs
+        self._train = params.section(TrainParams, "train")
+        self._inits = self._train.initial_models()
         self.samples = TrajectorySource.SAMPLE in settings.trajectories
         self.ingests = TrajectorySource.INGEST in settings.trajectories
         self._check()
@@ -313,19 +316,14 @@ class Plan:
 
     def _sets_of(self, stage: str) -> list[Path]:
         """List the sets that a stage is trained on."""
-        settings = self._values["train"][stage]
-        named = list(settings.get("trajectories", ()))
-        for key in ("pairs", "questions"):
-            if key in settings:
-                named.append(settings[key])
-        return [Path(folder) for folder in named]
+        return [Path(folder) for folder in self._train.sets_of(Stage(stage))]
 
     def _chain_of(self, stage: str) -> list[str]:
         """List a stage and the stages of this run before it, each once."""
         found: list[str] = []
         while stage in self.training and stage not in found:
             found.append(stage)
-            init = Path(self._values["train"][stage].get("init", ""))
+            init = Path(self._inits.get(Stage(stage), ""))
             stage = init.name if init.parent == TRAINED else ""
         return found
 
@@ -362,9 +360,7 @@ class Plan:
 
     def _check_init(self, name: str, where: str) -> None:
         """Refuse a stage that starts from a model which no stage of the run trains."""
-        if name == "pretrain":
-            return
-        init: str = self._values["train"][name]["init"]
+        init = self._inits.get(Stage(name), "")
         if Path(init).is_relative_to(TRAINED) and init not in self._trained():
             raise ConfigError(
                 f"{name} starts from {init}, which no stage of this run trains",

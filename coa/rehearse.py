@@ -1,7 +1,7 @@
 """Serve a scripted teacher or a local model as vLLM serves one, to rehearse a run.
 
-    python -m coa.rehearse latency_seconds=0.5
-    python -m coa.rehearse policy=local teacher.local.model=data/raw/base
+    coa rehearse latency_seconds=0.5
+    coa rehearse policy=local teacher.local.model=data/raw/base
 
 It prints the settings with which another terminal runs against it, and serves until control-C. The
 rows bear the script's name, so nobody takes them for a model's.
@@ -87,7 +87,7 @@ def tell_judging(base_url: str, model: str) -> Sequence[str]:
     server = f"judge.policy.server.base_url={base_url} judge.policy.server.model={model}"
     return (
         "serving a judge; in another terminal:",
-        f"python -m curate.grade judge.policy.policy=chat {server}",
+        f"coa grade judge.policy.policy=chat {server}",
     )
 
 
@@ -97,9 +97,9 @@ def tell_sampling(base_url: str, model: str) -> Sequence[str]:
     prompts = "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt"
     return (
         "serving a teacher; in another terminal:",
-        f"python -m synth.sample teacher.policy=chat teacher.chat.family=vllm {server} {prompts}",
+        f"coa sample teacher.policy=chat teacher.chat.family=vllm {server} {prompts}",
         "or, over raw completions:",
-        f"python -m synth.sample teacher.policy=completions {server}",
+        f"coa sample teacher.policy=completions {server}",
         "or a whole run over chat, with this profile over yours:",
         f'teacher: {{chat: {{family: vllm}}, server: {{base_url: "{base_url}", model: {model}, '
         'api_key_env: ""}}',

@@ -1,7 +1,7 @@
 """Print one trajectory, pair or question in colour, each step in its author's.
 
-    python -m coa.show mw-train-000008/coa/0
-    python -m coa.show mw-train-000028/cot/0/42 file=data/branch/pairs.parquet
+    coa show mw-train-000008/coa/0
+    coa show mw-train-000028/cot/0/42 file=data/branch/pairs.parquet
 
 The row is looked for in all files of data/, and in one file alone where that is named. Colours are
 left out where NO_COLOR is set or the output is not a terminal.
@@ -44,7 +44,7 @@ def find_row(files: Mapping[str, RunFile], row_id: str) -> tuple[RunFile, Any]:
         f"no file has a row {row_id!r}",
         where=", ".join(files),
         expected="the id of a trajectory, a pair or a question",
-        fix="`python -m coa.view` lists the rows with their ids",
+        fix="`coa view` lists the rows with their ids",
     )
 
 
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> str:
     if len(ids) != 1 or not ids[0].strip():
         raise ConfigError(
             "name one row",
-            expected="python -m coa.show ROW_ID [file=PATH]",
+            expected="coa show ROW_ID [file=PATH]",
             got=" ".join(ids) or "none",
         )
     file, row = find_row(find_files(names), ids[0])

@@ -1,6 +1,6 @@
 """Assemble the training sets from the filtered trajectories, the pairs and the questions.
 
-    python -m curate.assemble
+    coa assemble
 
 Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.parquet, leaves out
 the rows of data/screen/excluded.parquet, and applies the reviews in data/reviews.parquet

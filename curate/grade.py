@@ -1,7 +1,7 @@
 """Grade trajectories: against the gold answers and their aliases, and by a judge if there is one.
 
-    python -m curate.grade
-    python -m curate.grade shard=2/4        # a part of it (docs/shards.md)
+    coa grade
+    coa grade shard=2/4        # a part of it (docs/shards.md)
 
 Reads data/questions.parquet and {cot,coa}.parquet of the folders in `samples`: data/sample, and
 data/ingest where trajectories of others are read; writes data/grade.parquet. With `samples=`,
@@ -191,7 +191,7 @@ class Tally:
             expected=f"calls such as {protocol.open_tag('search')} query "
             f"{protocol.close_tag('search')}, answers in \\boxed{{}}",
             got=self._named_tags(),
-            fix="name files that others released in ingest.files: python -m synth.ingest writes "
+            fix="name files that others released in ingest.files: coa ingest writes "
             "them in our tags, for samples=[data/ingest] (docs/own_data.md); a "
             "teacher that writes such tags by itself needs prompt files (prompts.cot, prompts.coa) "
             "that show it ours",

@@ -1,9 +1,9 @@
 """Measure how far a judge agrees with exact match, cover match and F1: on the same answers.
 
-    python -m curate.judge_agreement                # the judge of data/grade.parquet
-    python -m curate.judge_agreement recorded=data/ingest/recorded.parquet
+    coa page judge                # the judge of data/grade.parquet
+    coa page judge recorded=data/ingest/recorded.parquet
 
-The first reads the verdicts that `curate.grade` wrote with a judge. The second reads what foreign
+The first reads the verdicts that `coa grade` wrote with a judge. The second reads what foreign
 files record beside their trajectories: a judge's verdicts, and their own exact match. Writes
 reports/judge_agreement.md: for each rule the share of answers on which both say the same, Cohen's
 kappa, both with 95% intervals, and the four counts behind them. Answers of which the judge did not
@@ -43,7 +43,7 @@ class JudgeAgreementParams:
     """Which verdicts are compared."""
 
     graded: str = GRADED.as_posix()
-    """Graded rows with verdicts of the judge (`curate.grade`)."""
+    """Graded rows with verdicts of the judge (`coa grade`)."""
     recorded: str = ""
     """In their place, what foreign files record of their rows: data/ingest/recorded.parquet."""
 
@@ -216,8 +216,7 @@ def main(arguments: Sequence[str]) -> str:
             "no row has a verdict to compare",
             where=path,
             got=_left_out(judged[0]),
-            fix="name a judge in the section judge and run `python -m curate.grade` "
-            "(docs/judge.md)",
+            fix="name a judge in the section judge and run `coa grade` (docs/judge.md)",
         )
     sections = ["# How far the judge agrees with the rules\n"]
     summaries = []

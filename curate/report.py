@@ -1,6 +1,6 @@
 """Write a page about the causes of errors: reports/errors.html.
 
-    python -m curate.report
+    coa page report
 
 Reads data/analyse.parquet and data/grade.parquet, data/branch/points.parquet where the run makes
 pairs, and data/filter/dropped.parquet where it exists. Writes the page, and its charts to

@@ -1,6 +1,6 @@
 """Print what a run of the pipeline made: the funnel from questions to sets, as a table.
 
-    python -m curate.summary
+    coa summary
 
 Reads the stages' figures under metrics/.
 """

@@ -73,7 +73,7 @@ def built_sets(params: AssembleParams) -> list[SetName]:
         return asked
     folder = _READ_FROM.get()
     if not folder.is_dir():
-        raise InputError(f"{folder} is missing", fix="python -m curate.assemble, or dvc repro")
+        raise InputError(f"{folder} is missing", fix="coa assemble, or dvc repro")
     return [name for name in asked if _has_files(name)]
 
 

@@ -1,8 +1,8 @@
 """Write the sets for other trainers, in the formats that `format` names.
 
-    python -m data_cards.export
-    python -m data_cards.export format=[trl_messages,verl_sft]
-    python -m data_cards.export tokenizer=Qwen/Qwen2.5-7B-Instruct
+    coa export
+    coa export format=[trl_messages,verl_sft]
+    coa export tokenizer=Qwen/Qwen2.5-7B-Instruct
 
 Writes a folder for each family of formats below data/export/, and data/export/README.md, which says
 how each format is loaded and what it loses (data_cards/formats/registry.py). Only sets that were
@@ -28,7 +28,7 @@ from data_cards.formats.sharegpt import describe
 from data_cards.formats.source import Row, Source
 from data_cards.formats.tokenised import write_tokenised
 
-OWN_FOLDER = OwnFolder("python -m data_cards.export", README, own_files())
+OWN_FOLDER = OwnFolder("coa export", README, own_files())
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def chosen_sets(params: ExportParams, built: Sequence[SetName]) -> list[SetName]
             f"the set '{missing[0]}' was not built" if missing else "no set was built",
             where="export.sets",
             expected=f"of the sets of this run: {', '.join(built) or 'none'}",
-            fix="see section `assemble` and the last line of python -m curate.assemble",
+            fix="see section `assemble` and the last line of coa assemble",
         )
     return [name for name in built if name in wanted]
 

@@ -1,7 +1,7 @@
 """Trace any row of a set back to everything behind it, down to the teacher's calls.
 
-    python -m data_cards.lineage mw-train-000008/coa/0
-    python -m data_cards.lineage mw-train-000028/cot/0/42
+    coa lineage mw-train-000008/coa/0
+    coa lineage mw-train-000028/cot/0/42
 
 Prints where the row is and where it was published, its question, its grade, why it or its other
 side failed, what reviewers said, every call of the teacher and of search with its key in the
@@ -525,7 +525,7 @@ def main(arguments: Sequence[str]) -> str:
     if len(ids) != 1:
         raise ConfigError(
             "name one row",
-            expected="python -m data_cards.lineage ROW_ID",
+            expected="coa lineage ROW_ID",
             got=" ".join(ids) or "none",
         )
     others = [argument for argument in arguments if "=" in argument]

@@ -1,6 +1,6 @@
 """Render the card of a trained model: its chain, its data, and the results of these very weights.
 
-    python -m data_cards.models model=data/train/sft2
+    coa models model=data/train/sft2
 
 Writes data/models/{name}/README.md and the picture it shows. Same inputs give same bytes.
 """
@@ -17,7 +17,7 @@ from data_cards.cards.model_card import MODEL_CARDS, card_folder, model_card
 from data_cards.settings import RenderParams, check
 
 OUT = MODEL_CARDS
-OWN_FOLDER = OwnFolder("python -m data_cards.models", "README.md", r"README\.md|curves\.png")
+OWN_FOLDER = OwnFolder("coa models", "README.md", r"README\.md|curves\.png")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Publish the sets with their cards on the Hugging Face Hub, behind a gate.
 
-    python -m data_cards.publish repository=me/coa dry_run=true
-    python -m data_cards.publish repository=me/coa allow=scripted_teacher
+    coa publish repository=me/coa dry_run=true
+    coa publish repository=me/coa allow=scripted_teacher
 
 Copies the files to a private folder, checks the copy and uploads that copy with one commit and one
 tag. Refuses with all reasons at once (data_cards/publishing/gate.py); `allow` waives reasons by

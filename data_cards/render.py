@@ -1,6 +1,6 @@
 """Render dataset cards: Markdown with the Hub's metadata, every number counted from files.
 
-    python -m data_cards.render
+    coa render
 
 Reads data/assemble/, data/questions.parquet, data/filter/, data/grade.parquet, the prompts, with
 pairs data/branch/ and, where they are there, data/screen/, data/analyse.parquet and
@@ -26,7 +26,7 @@ from data_cards.settings import RenderParams
 
 OUT = RENDERED
 OWN_FOLDER = OwnFolder(
-    "python -m data_cards.render",
+    "coa render",
     "README.md",
     rf"README\.md|({'|'.join(SetName)})/(README\.md|pictures/[\w-]+\.png)",
 )

@@ -216,7 +216,7 @@ def shown_prompt(name: SetName, settings: Mapping[str, Any]) -> ShownPrompt | No
             f"the setting {error} is missing",
             where="params.yaml",
             expected=f"prompts.{mode} and teacher.chat_template",
-            fix="python -m coa.params conf/microworld.yaml",
+            fix="coa params conf/microworld.yaml",
         ) from error
     prompt = Prompt.load(Path(path), template)
     text = prompt.fill(_PLACE)

@@ -57,7 +57,7 @@ def read_pins(path: Path) -> dict[str, Pin]:
     Raises:
         InputError: the file is missing or holds something else.
     """
-    return read_json(path, dict[str, Pin], command=f"python -m evaluation.pin pins={path}")
+    return read_json(path, dict[str, Pin], command=f"coa pin pins={path}")
 
 
 def check_pins(found: Mapping[str, Pin], path: Path, sets: Sequence[str] = ()) -> None:
@@ -73,7 +73,7 @@ def check_pins(found: Mapping[str, Pin], path: Path, sets: Sequence[str] = ()) -
         ConfigError: a set that is asked has no pin.
     """
     pins = read_pins(path)
-    again = f"python -m evaluation.pin pins={path}"
+    again = f"coa pin pins={path}"
     for name in sets or sorted({*pins, *found}):
         if name not in pins:
             raise ConfigError(

@@ -139,10 +139,9 @@ async def evaluate(
             asker = Asker(runtime, prompt, params.mode, bar)
             outcomes = await _collect(params, asker, questions, probe, chosen_from, rollouts, judge)
     setting = _describe(params, loaded, questions, prompt, runtime, judge, sets or {})
-    resampling = {"num_resamples": params.num_resamples, "seed": params.seed}
-    result = summarise(setting, outcomes, **resampling)
+    result = summarise(setting, outcomes, seed=params.seed)
     if params.baseline in TOLD_BY_GOLD:
-        result = replace(result, by_tries=summarise_tries(outcomes, **resampling))
+        result = replace(result, by_tries=summarise_tries(outcomes, seed=params.seed))
     seen = dict(runtime.probe.seen) if runtime.probe else {}
     return replace(result, costs=runtime.ledger.used.metrics(), probe=seen)
 

@@ -39,6 +39,8 @@ from evaluation.world_measures import calibration_error
 
 FOLDER = Path("results/fidelity")
 COMMAND = "coa fidelity"
+_SEED = 0
+"""Of what the simulator samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,6 @@ class FidelityParams:
     """Where a prediction that is not closed is cut; as in train.rl1."""
     batch_size: int = 64
     """Requests that go through the model together."""
-    seed: int = 0
-    """Of the bootstrap; predictions are greedy."""
-    num_resamples: int = 2000
-    """Of the bootstrap."""
-    min_well_formed: float = 0.95
-    """Below it the gate warns."""
-    min_answer_bearing: float = 0.5
-    """Below it the gate warns; over all observations that held the answer in reality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class Report:
 
 def report(params: FidelityParams, predictions: Sequence[Prediction]) -> Report:
     """Average the predictions and say what speaks against RL on them."""
-    everything = _fidelity(params, predictions)
+    everything = _fidelity(predictions)
     known = [prediction for prediction in predictions if prediction.is_known]
     unknown = [prediction for prediction in predictions if prediction.is_known is False]
     return Report(
@@ -112,16 +106,16 @@ def report(params: FidelityParams, predictions: Sequence[Prediction]) -> Report:
         rollouts=params.rollouts,
         num_observations=len(predictions),
         all=everything,
-        known=_fidelity(params, known),
-        unknown=_fidelity(params, unknown),
-        warnings=tuple(_doubts(params, everything)),
+        known=_fidelity(known),
+        unknown=_fidelity(unknown),
+        warnings=tuple(_doubts(everything)),
     )
 
 
-def _fidelity(params: FidelityParams, chosen: Sequence[Prediction]) -> Fidelity:
+def _fidelity(chosen: Sequence[Prediction]) -> Fidelity:
     def mean(values: Iterable[float | None]) -> Interval | None:
         applying = [float(value) for value in values if value is not None]
-        return mean_interval(applying, num_resamples=params.num_resamples, seed=params.seed)
+        return mean_interval(applying)
 
     return Fidelity(
         well_formed=mean(prediction.is_well_formed for prediction in chosen),
@@ -145,6 +139,9 @@ def _calibration(chosen: Sequence[Prediction]) -> float | None:
     return calibration_error(confidences, outcomes)
 
 
+_LEAST = {"well_formed": 0.95, "answer_bearing": 0.5}
+"""Below these shares the gate warns; the second one is over the observations that held the answer
+in reality."""
 _FIXES = {
     "well_formed": "train sft3 for longer",
     "answer_bearing": "harmless where train.rl1.rewards pays `recalled` and `acted` "
@@ -152,10 +149,9 @@ _FIXES = {
 }
 
 
-def _doubts(params: FidelityParams, found: Fidelity) -> Iterator[str]:
+def _doubts(found: Fidelity) -> Iterator[str]:
     """Say which figures are below their limits, and what helps."""
-    limits = {"well_formed": params.min_well_formed, "answer_bearing": params.min_answer_bearing}
-    for name, least in limits.items():
+    for name, least in _LEAST.items():
         interval: Interval | None = getattr(found, name)
         if interval is None or interval.value < least:
             figure = name.replace("_", " ")
@@ -227,7 +223,7 @@ def main(arguments: Sequence[str]) -> str:
             probes,
             numbering,
             batch_size=params.batch_size,
-            seed=params.seed,
+            seed=_SEED,
         )
     )
     name = file_name(params.name, params.model, "name")

@@ -65,8 +65,6 @@ class GateParams:
     """Train questions of rl1 that are asked; those that are answered by yes or no are left out."""
     seed: int = 0
     """Chooses questions and resamples."""
-    num_resamples: int = 2000
-    """Of the bootstrap."""
 
 
 def choose(questions: Iterable[Question], params: GateParams) -> list[Question]:
@@ -163,8 +161,7 @@ def compare(
             shown.append(worth)
             known.append(float(bool(closed.grade.exact_match)))
             num_searches += len(found_answers(row, probe))
-    options = {"num_resamples": params.num_resamples, "seed": params.seed}
-    pays = paired_difference(shown, known, **options)
+    pays = paired_difference(shown, known, seed=params.seed)
     gains = pays is not None and pays.low > 0
     return GateReport(
         model=model,
@@ -174,8 +171,8 @@ def compare(
         num_questions=len(searched),
         num_searched=len(shown),
         num_searches=num_searches,
-        answer_bearing=mean_interval(shown, **options),
-        closed_book=mean_interval(known, **options),
+        answer_bearing=mean_interval(shown, seed=params.seed),
+        closed_book=mean_interval(known, seed=params.seed),
         pays=pays,
         prediction=Prediction.GAIN if gains else Prediction.HARM,
     )

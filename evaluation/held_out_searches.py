@@ -1,6 +1,6 @@
 """Ask a simulator for the observations of held-out searches, and compare them with the real ones.
 
-`evaluation.fidelity` sums the comparisons up.
+`coa fidelity` sums the comparisons up.
 """
 
 import re

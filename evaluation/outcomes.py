@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from coa.intervals import Interval, mean_over_groups
+from coa.intervals import NUM_RESAMPLES, Interval, mean_over_groups
 from coa.records.graded import GradedTrajectory
 from coa.records.grading import Verdict
 from coa.records.protocol import stray_tags
@@ -308,7 +308,11 @@ def find_measure(name: str) -> Measure:
 
 
 def summarise(
-    setting: Setting, outcomes: Iterable[Outcome], *, num_resamples: int, seed: int
+    setting: Setting,
+    outcomes: Iterable[Outcome],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
 ) -> Result:
     """Average the outcomes; memory holds one small record a question."""
     rows = sorted(outcomes, key=lambda row: row.question_id)

@@ -1,6 +1,6 @@
 """Pin the evaluation sets of a split: write the size and checksum of each to a file.
 
-    python -m evaluation.pin split=test pins=evaluation/pins/mine.json
+    coa pin split=test pins=evaluation/pins/mine.json
 
 The settings are those of the section `evaluate`. An evaluation with the same `pins` refuses sets
 that have changed since. Commit the file: it holds no question.

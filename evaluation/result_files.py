@@ -9,7 +9,7 @@ from evaluation.outcomes import Result
 
 FOLDER = Path("results/evaluate")
 FIDELITY = Path("results/fidelity")
-"""Of the reports of `evaluation.fidelity`."""
+"""Of the reports of `coa fidelity`."""
 
 
 def write_result(result: Result, folder: Path = FOLDER) -> Path:
@@ -46,4 +46,4 @@ def read_result(path: Path) -> Result:
     Raises:
         InputError: the file is missing, or holds something else.
     """
-    return read_json(path, Result, command="python -m evaluation.evaluate")
+    return read_json(path, Result, command="coa evaluate")

@@ -2,7 +2,7 @@
 
     python -m evaluation.summary
 
-Reads results/evaluate/*.json; results/table.md, which `evaluation.table` writes, has every column.
+Reads results/evaluate/*.json; results/table.md, which `coa page table` writes, has every column.
 """
 
 import sys
@@ -32,8 +32,8 @@ _NEXT = """open in a browser
   data/render/README.md       the card of the sets (a text file)
 
 try next
-  python -m coa.ask "What is the birthplace of the boss of Titan Labs?"
-  python -m evaluation.evaluate model=data/train/sft2
+  coa ask "What is the birthplace of the boss of Titan Labs?"
+  coa evaluate model=data/train/sft2
   dvc exp run -S filter.max_copied_words=3 report render"""
 
 
@@ -50,17 +50,17 @@ def result_groups(params: TableParams) -> list[dict[str, Any]]:
                 "split": first.setting.split,
                 "num_questions": first.num_questions,
                 "heads": [_MEASURES[name] for name in measures],
-                "rows": [_show_row(row, measures, params) for row in rows],
+                "rows": [_show_row(row, measures) for row in rows],
             }
         )
     return groups
 
 
-def _show_row(row: ResultRow, measures: Sequence[str], params: TableParams) -> dict[str, Any]:
+def _show_row(row: ResultRow, measures: Sequence[str]) -> dict[str, Any]:
     means = []
     for name in measures:
         values = list(row.per_question(name).values())
-        found = mean_interval(values, num_resamples=params.num_resamples, seed=params.seed)
+        found = mean_interval(values)
         means.append(found)
     actions = list(row.per_question("actions").values())
     costs = [result.costs for result in row.results]
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> str:
     if not groups:
         raise ConfigError(
             f"there is no result in {FOLDER}",
-            fix="make one: python -m evaluation.evaluate model=data/train/sft2",
+            fix="make one: coa evaluate model=data/train/sft2",
         )
     return f"{render(groups)}\n{_NEXT}"
 

@@ -1,6 +1,6 @@
 """Write all results as one table and one picture, and say what differs beyond noise.
 
-    python -m evaluation.table
+    coa page table
 
 Reads results/evaluate/*.json; writes results/table.md and results/table.png, in the order of the
 paper's Table 1, with a part for each choice of questions. The few figures that `dvc metrics diff`
@@ -93,10 +93,6 @@ class TableParams:
     under their names."""
     compares: tuple[tuple[str, str], ...] = ()
     """Pairs of names: by how much the first is better than the second."""
-    seed: int = 0
-    """Of the bootstrap."""
-    num_resamples: int = 2000
-    """Of the bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,30 +304,21 @@ def find_sets(rows: Iterable[ResultRow], titles: dict[str, str]) -> dict[str, li
     return {name: questions[name] for name in names}
 
 
-def mean_over_sets(
-    row: ResultRow, sets: Iterable[Sequence[str]], params: TableParams
-) -> Interval | None:
+def mean_over_sets(row: ResultRow, sets: Iterable[Sequence[str]]) -> Interval | None:
     """Compute the exact match over the sets, each of which counts the same whatever its size."""
     values = row.per_question("exact_match")
     groups = []
     for questions in sets:  # an open-ended question has no exact match
         groups.append([values[question_id] for question_id in questions if question_id in values])
-    return mean_over_groups(groups, num_resamples=params.num_resamples, seed=params.seed)
+    return mean_over_groups(groups)
 
 
-def difference(
-    first: ResultRow, second: ResultRow, measure: str, params: TableParams
-) -> Interval | None:
+def difference(first: ResultRow, second: ResultRow, measure: str) -> Interval | None:
     """Measure by how much `first` is better, question by question."""
     ours = first.per_question(measure)
     theirs = second.per_question(measure)
     shared = sorted(ours.keys() & theirs.keys())
-    return paired_difference(
-        [ours[key] for key in shared],
-        [theirs[key] for key in shared],
-        num_resamples=params.num_resamples,
-        seed=params.seed,
-    )
+    return paired_difference([ours[key] for key in shared], [theirs[key] for key in shared])
 
 
 _HEAD = """## {num:,} questions of the split {split}
@@ -405,8 +392,8 @@ def _set_table(
     for row in rows:
         cells = []
         for questions in sets.values():
-            cells.append(show_percent(mean_over_sets(row, [questions], params)))
-        cells.append(show_percent(mean_over_sets(row, sets.values(), params)))
+            cells.append(show_percent(mean_over_sets(row, [questions])))
+        cells.append(show_percent(mean_over_sets(row, sets.values())))
         yield join_cells([escape(row.label), *cells])
 
 
@@ -425,10 +412,10 @@ def _main_table(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str]
     yield join_cells(heads)
     yield join_cells(["---"] * len(heads))
     for row in rows:
-        shares = [show_percent(_mean(row, measure, params)) for measure in measures]
+        shares = [show_percent(_mean(row, measure)) for measure in measures]
         counts = []
         for measure in ("actions", *map(calls_measure, tools)):
-            count = _mean(row, measure, params)
+            count = _mean(row, measure)
             counts.append(f"{count.value:.2f}" if count else "")
         rates = [_rate(row, "known"), _rate(row, "unknown")]
         seeds = str(len(row.results))
@@ -450,7 +437,7 @@ def _differences(rows: Sequence[ResultRow], params: TableParams) -> Iterator[str
         yield join_cells(heads)
         yield join_cells(["---"] * len(heads))
     for ours, theirs in pairs:
-        cells = [show_points(difference(ours, theirs, measure, params)) for measure in measures]
+        cells = [show_points(difference(ours, theirs, measure)) for measure in measures]
         yield join_cells([f"{escape(ours.label)} over {escape(theirs.label)}", *cells])
 
 
@@ -471,9 +458,9 @@ def _by(rows: Sequence[ResultRow], attribute: str, measure: str = "exact_match")
         yield join_cells([escape(row.label), *cells])
 
 
-def _mean(row: ResultRow, measure: str, params: TableParams) -> Interval | None:
+def _mean(row: ResultRow, measure: str) -> Interval | None:
     values = list(row.per_question(measure).values())
-    return mean_interval(values, num_resamples=params.num_resamples, seed=params.seed)
+    return mean_interval(values)
 
 
 def _rate(row: ResultRow, group: str) -> str:
@@ -633,7 +620,7 @@ def make_panel(rows: Sequence[ResultRow], params: TableParams) -> Panel:
     sets = find_sets(rows, params.sets)
     bars = []
     for row in rows:
-        found = mean_over_sets(row, sets.values(), params)
+        found = mean_over_sets(row, sets.values())
         if found:
             bars.append((row.label, found))
     first = rows[0].results[0]
@@ -662,7 +649,7 @@ def main(arguments: Sequence[str]) -> str:
     if not files:
         raise ConfigError(
             f"there is no result in {FOLDER}",
-            fix="make one: python -m evaluation.evaluate model=data/train/sft2",
+            fix="make one: coa evaluate model=data/train/sft2",
         )
     results = [read_result(path) for path in files]
     groups = [arrange(group, params.rows) for group in by_questions(results)]

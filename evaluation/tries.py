@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from coa.intervals import Interval, mean_over_groups
+from coa.intervals import NUM_RESAMPLES, Interval, mean_over_groups
 from evaluation.outcomes import MEASURES, Outcome
 
 _MEASURES = ("exact_match", "tokens", "requests", "searches")
@@ -19,7 +19,7 @@ def after_tries(row: Outcome, num_tries: int) -> Outcome:
 
 
 def summarise_tries(
-    rows: Sequence[Outcome], *, num_resamples: int, seed: int
+    rows: Sequence[Outcome], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, Interval | None]]:
     """Average exact match and cost after at most one try, two tries, and so on."""
     found = {}

@@ -1,7 +1,7 @@
 """Write the page of the lab, reports/lab.html: a table for each experiment, and its differences.
 
-    python -m lab.page                      # reports/lab.html
-    python -m lab.page folder=lab/smollm    # reports/smollm.html
+    coa page lab                      # reports/lab.html
+    coa page lab folder=lab/smollm    # reports/smollm.html
 
 Reads experiments.yaml and the rows that are kept, and nothing else: no model and no params.yaml
 is needed. The page is one file without scripts that needs no network; equal rows give equal bytes.
@@ -22,8 +22,6 @@ from lab.records import FOLDER, Experiment, Lab, Row, folder_of, read_lab
 
 REPORTS = Path("reports")
 _TEMPLATES = Path(__file__).parent / "templates"
-_NUM_RESAMPLES = 2000
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class System:
         if not by_seed:
             return None
         values = [sum(column) / len(column) for column in zip(*by_seed, strict=True)]
-        return mean_interval(values, num_resamples=_NUM_RESAMPLES, seed=_SEED)
+        return mean_interval(values)
 
     def average(self, values: Sequence[float | None]) -> float | None:
         """Return the mean of the seeds' figures; None where no seed has one."""
@@ -98,7 +96,7 @@ def compare(ours: System, theirs: System, over: Over, group: str = "all") -> Int
     for system in (ours, theirs):
         seeds = [kept for kept in system.seeds if kept.seed in shared]
         sides.append(values_of(seeds, "exact_match", group))
-    return difference_over(over, sides[0], sides[1], num_resamples=_NUM_RESAMPLES, seed=_SEED)
+    return difference_over(over, sides[0], sides[1])
 
 
 def _evaluated(system: System) -> set[int]:

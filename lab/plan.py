@@ -72,7 +72,6 @@ _WITHOUT_EFFECT = frozenset(
         "max_requests_per_minute",
         "max_tokens_per_minute",
         "name",
-        "num_resamples",
         "patience_minutes",
         "per_device_eval_batch_size",
         "report_to",
@@ -116,7 +115,7 @@ class Plan:
     steps: tuple[Step, ...]
     """In their order; the last one trains the model."""
     evaluation: str
-    """The settings of `evaluation.evaluate`."""
+    """The settings of `coa evaluate`."""
     decided_by: dict[str, Any]
     """What else the evaluation depends on: settings, data and code."""
     common: str

@@ -1,6 +1,6 @@
 """Write a page about the training of all models: reports/training.html.
 
-    python -m lab.training
+    coa page training
 
 Reads the log and the curves of every model in data/train/ and every result in results/evaluate/;
 models that were trained under names of their own are shown, too. The page needs no network and has

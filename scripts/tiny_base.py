@@ -94,7 +94,11 @@ def main(arguments: Sequence[str]) -> str:
     texts = (f"{passage.title} {passage.text}" for passage in passages)
     tokenizer = bpe_tokenizer(texts, params.vocabulary, params.window)
     settings = StudentSettings(
-        hidden_size=64, num_layers=2, num_heads=2, intermediate_size=128, max_context=params.window
+        hidden_size=64,
+        num_layers=2,
+        num_heads=2,
+        intermediate_size=128,
+        max_context_tokens=params.window,
     )
     model = random_model(tokenizer, settings, params.seed)
     out = Path(params.out)

@@ -1,10 +1,10 @@
 """Download public question sets from the Hugging Face Hub into local parquet files.
 
-    python -m synth.fetch dataset=hotpotqa split=train out=data/raw/hotpotqa_train.parquet
-    python -m synth.fetch suite=paper     # every file that conf/paper.yaml reads
+    coa fetch dataset=hotpotqa split=train out=data/raw/hotpotqa_train.parquet
+    coa fetch suite=paper     # every file that conf/paper.yaml reads
 
-It also takes `revision=...` and `limit=...`. A file that is there already, of the same revision, is
-kept. To read a file, name it in `questions.files`:
+It also takes `revision=...` and `num_questions=...`. A file that is there already, of the same
+revision, is kept. To read a file, name it in `questions.files`:
 
     - {path: data/raw/hotpotqa_train.parquet, format: hotpotqa, split: train}
 
@@ -69,14 +69,14 @@ class FetchParams:
     """The split's name in the repository: train, validation, dev, ..."""
     out: str = "data/raw/hotpotqa_train.parquet"
     """The .parquet file to write."""
-    repo: str = ""
+    repository: str = ""
     """Another repository, or a folder, with rows in the same form or in FlashRAG's; empty for the
     usual one."""
     config: str = ""
     """The configuration of another repository."""
     revision: str = ""
     """A branch, tag or commit; empty for the newest."""
-    limit: int = 0
+    num_questions: int = 0
     """Number of rows to write, from the first; 0 writes all. The download is always whole."""
     suite: Suite = Suite.NONE
     """A group of files, one after another, instead of the one split; all in data/raw/."""
@@ -134,15 +134,15 @@ def source_of(params: FetchParams) -> HubSource:
     Raises:
         ConfigError: none is named, and the usual one of the data set is not known.
     """
-    if params.repo:
-        return HubSource(params.repo, params.config)
+    if params.repository:
+        return HubSource(params.repository, params.config)
     source = SOURCES.get(params.dataset)
     if source is None:
         raise unknown_name(
             "data set",
             params.dataset,
             SOURCES,
-            where="fetch.dataset; or name a repository: fetch.repo",
+            where="fetch.dataset; or name a repository: fetch.repository",
         )
     return HubSource(source.repo, params.config or source.config)
 
@@ -171,12 +171,12 @@ def fetch(params: FetchParams) -> Fetched:
         "coa.config": str(builder.config.name),
         "coa.split": params.split,
         "coa.revision": str(builder.hash),  # the commit; for a folder, a hash of its files
-        "coa.limit": str(params.limit),
+        "coa.limit": str(params.num_questions),
     }
     if _is_there(out, metadata):
         return Fetched(pq.read_metadata(out).num_rows, metadata, was_there=True)
     rows = _download(builder, source, params)
-    return Fetched(_write(out, rows, metadata, params.limit), metadata, was_there=False)
+    return Fetched(_write(out, rows, metadata, params.num_questions), metadata, was_there=False)
 
 
 def _is_there(out: Path, metadata: dict[str, str]) -> bool:
@@ -244,7 +244,7 @@ def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
             "the Hub cannot be reached", where=where, got=_line(error), fix=fix
         ) from error
     except FileNotFoundError as error:
-        fix = "check fetch.repo and fetch.revision; a private repository needs HF_TOKEN"
+        fix = "check fetch.repository and fetch.revision; a private repository needs HF_TOKEN"
         raise InputError(
             "there is no such data set", where=where, got=_line(error), fix=fix
         ) from error
@@ -349,14 +349,14 @@ def suite_files(params: FetchParams) -> list[FetchParams]:
     Raises:
         ConfigError: a setting is set that belongs to one data set.
     """
-    for name in ("repo", "config", "revision"):
+    for name in ("repository", "config", "revision"):
         if getattr(params, name):
             raise ConfigError(
                 f"fetch.{name} has no meaning beside fetch.suite",
                 got=getattr(params, name),
                 fix=f"leave fetch.{name} empty, or download the files one by one",
             )
-    return [replace(file, limit=params.limit) for file in SUITES[params.suite]]
+    return [replace(file, num_questions=params.num_questions) for file in SUITES[params.suite]]
 
 
 def main(arguments: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Read trajectories that other people's models wrote from files, and write them in our tags.
 
-    python -m synth.ingest
-    python -m synth.ingest 'ingest.files=[{path: "data/raw/*.jsonl", split: train}]'
+    coa ingest
+    coa ingest 'ingest.files=[{path: "data/raw/*.jsonl", split: train}]'
 
 Reads the files of `ingest.files` one after another: JSON lines row by row, so that memory grows
 only by a few short texts per distinct question, and whole JSON documents. Each row is read in its
@@ -323,7 +323,7 @@ class Tables:
 
 
 def load_prompts(params: Params) -> dict[Mode, Prompt]:
-    """Read the prompt of each mode, as `synth.sample` asks with it.
+    """Read the prompt of each mode, as `coa sample` asks with it.
 
     Raises:
         ConfigError: a prompt file is missing or has an unknown place.

@@ -57,7 +57,7 @@ class QuestionFile:
     contains lists."""
     keeps: tuple[str, ...] = ()
     """Names of the sources to keep, for a file that mixes several; empty keeps all."""
-    limit: _Count = 0
+    num_questions: _Count = 0
     """Number of questions to keep, from the first; 0 keeps all. Dropped rows do not count."""
     num_validation: _Count = 0
     """Number of its train questions to set aside for validation, chosen by `questions.seed` and

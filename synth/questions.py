@@ -1,6 +1,6 @@
 """Read questions from local files into the project's own table, and compare them with each other.
 
-    python -m synth.questions
+    coa questions
 
 Reads parquet, JSON lines or CSV, one file of `questions.files` after another. The rows of a file
 are those of a public data set as published (`format`, synth/question_formats.py; synth/fetch.py
@@ -155,7 +155,7 @@ def _survey_file(
             _add_evaluation(survey, words_of(question), question.question_id, place)
         elif file.num_validation:
             candidates.append(Candidate(question.question_id, place, words_of(question)))
-        if num_kept == file.limit:
+        if num_kept == file.num_questions:
             break
     return candidates
 
@@ -212,7 +212,7 @@ def _settled(
             first_dropped = first_dropped or outcome
         yield outcome
         num_kept += isinstance(outcome, Question)
-        if file.limit and num_kept == file.limit:
+        if file.num_questions and num_kept == file.num_questions:
             return
     if not num_kept:
         raise no_question(file, first_dropped)

@@ -305,7 +305,7 @@ def served_app() -> Callable[..., contextlib.AbstractContextManager[str]]:
 
 
 class ReviewServer:
-    """`python -m annotate.serve` in a folder of its own, started and stopped as a person would."""
+    """`coa review serve` in a folder of its own, started and stopped as a person would."""
 
     def __init__(self, root: Path, folder: Path, *arguments: str) -> None:
         self.folder, self._arguments = folder, arguments

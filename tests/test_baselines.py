@@ -208,7 +208,7 @@ def test_the_table_says_that_gold_answers_decided_and_what_each_try_cost() -> No
     rows = [tried("q0", is_right=True, num_tries=2), tried("q1", is_right=True, num_tries=1)]
     found = summarise(setting, rows, num_resamples=50, seed=0)
     found = replace(found, by_tries=summarise_tries(rows, num_resamples=50, seed=0))
-    page = write_markdown(arrange([found], {"a": "Reflexion"}), TableParams(num_resamples=50))
+    page = write_markdown(arrange([found], {"a": "Reflexion"}), TableParams())
     assert "| Reflexion (gold oracle) | 15.00 | 3.00 | 1.50 | 2 |" in page
     assert "| a | 1 | 50.0 [0.0, 100.0] | 10.00 | 2.00 | 1.00 |" in page
     assert "| a | 2 | 100.0 [100.0, 100.0] | 15.00 | 3.00 | 1.50 |" in page
@@ -217,11 +217,11 @@ def test_the_table_says_that_gold_answers_decided_and_what_each_try_cost() -> No
 def test_the_table_shows_the_dollars_of_a_question_where_there_are_prices() -> None:
     paid = replace(result("a", [True, False]), costs={"dollars": 0.5})
     free = replace(result("b", [True, False]), costs={"dollars": None})
-    page = write_markdown(arrange([paid, free], {}), TableParams(num_resamples=50))
+    page = write_markdown(arrange([paid, free], {}), TableParams())
     assert "| system | tokens | requests | searches | dollars | `answered` |" in page
     assert "| a |  |  |  | 0.250000 | 2 |" in page
     assert "| b |  |  |  |  | 2 |" in page
-    assert "| dollars |" not in write_markdown(arrange([free], {}), TableParams(num_resamples=50))
+    assert "| dollars |" not in write_markdown(arrange([free], {}), TableParams())
 
 
 # Hostile policies
@@ -258,7 +258,7 @@ def test_a_hostile_policy_is_seen_in_the_counts_of_the_table(
             )
         )
     summed = summarise(result("a", [True]).setting, rows, num_resamples=50, seed=0)
-    page = write_markdown(arrange([summed], {}), TableParams(num_resamples=50))
+    page = write_markdown(arrange([summed], {}), TableParams())
     costs = page.partition("### Cost and ends")[2].partition("### Exact match by")[0]
     assert f"| system | tokens | requests | searches | `{reason}` |" in costs
     assert costs.count(f"| {len(QUESTIONS)} |") == 1

@@ -53,7 +53,7 @@ def test_an_evaluation_refuses_a_benchmark_whose_number_of_questions_changed(pin
     details = caught.value.details
     assert "3 questions, checksum" in str(details["expected"])
     assert str(details["got"]).startswith("2 questions, checksum")
-    assert "python -m evaluation.pin pins=pins.json" in str(details["what to do"])
+    assert "coa pin pins=pins.json" in str(details["what to do"])
 
 
 def test_a_changed_question_is_seen_by_the_checksum(pins: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_set_without_a_pin_is_refused_with_the_command_that_pins_it(pins: Path
     found = {**pin_sets(QUESTIONS, "test"), "mine": Pin(1, "0" * 16)}
     with pytest.raises(ConfigError, match="'mine' has no pin") as caught:
         check_pins(found, pins)
-    assert "evaluation.pin" in str(caught.value.details["what to do"])
+    assert "coa pin" in str(caught.value.details["what to do"])
 
 
 def test_a_file_that_holds_something_else_is_not_replaced(pins: Path) -> None:

@@ -212,10 +212,10 @@ def workplace(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     values = every_setting()
     values.microworld.world = OmegaConf.create(asdict(WORLD_SETTINGS))
     prompts = AskingPrompts("prompt.txt", "prompt.txt", "prompt.txt")
-    values.evaluate = to_builtins(EvaluateParams(num_resamples=100, prompts=prompts))
+    values.evaluate = to_builtins(EvaluateParams(prompts=prompts))
     values.table, values.fidelity = (
         to_builtins(TABLE),
-        to_builtins(FidelityParams(num_resamples=50)),
+        to_builtins(FidelityParams()),
     )
     Path("params.yaml").write_text(OmegaConf.to_yaml(values))
     Path("prompt.txt").write_text((root / "synth/prompts/coa.txt").read_text())
@@ -247,7 +247,7 @@ def test_an_evaluation_writes_the_same_bytes_again(workplace: Path) -> None:
 def test_a_table_without_results_says_how_to_make_one(workplace: Path) -> None:
     with pytest.raises(ConfigError, match="there is no result") as error:
         table.main([])
-    assert "python -m evaluation.evaluate" in str(error.value)
+    assert "coa evaluate" in str(error.value)
 
 
 @pytest.mark.slow
@@ -258,7 +258,7 @@ def test_a_random_student_is_evaluated_and_its_world_model_is_poor(workplace: Pa
 
     torch.set_num_threads(1)
     shape = StudentSettings(
-        hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_context=512
+        hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_context_tokens=512
     )
     texts = [
         *(passage.text for passage in WORLD.passages()),

@@ -263,7 +263,7 @@ def policy(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> LateF
         )
     values = every_setting()
     prompts = AskingPrompts("prompt.txt", "prompt.txt", "prompt.txt")
-    values.evaluate = to_builtins(EvaluateParams(num_resamples=100, prompts=prompts))
+    values.evaluate = to_builtins(EvaluateParams(prompts=prompts))
     values.search.observation.top_k = 2
     Path("params.yaml").write_text(OmegaConf.to_yaml(values))
     Path("prompt.txt").write_text("Question: {question}")

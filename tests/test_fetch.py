@@ -22,7 +22,7 @@ needs_datasets = pytest.mark.skipif(
 )
 PARAMS = (
     "fetch: {dataset: hotpotqa, split: train, out: raw/q.parquet, "
-    'repo: "", config: "", revision: "", limit: 0, suite: ""}\n'
+    'repository: "", config: "", revision: "", num_questions: 0, suite: ""}\n'
 )
 ROW = {
     "id": "5a7a",
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_fetched_is_read_as_questions_and_names_its_origin(
     tmp_path: Path, folder: Path
 ) -> None:
-    done = run(tmp_path, f"repo={folder}", "limit=2")
+    done = run(tmp_path, f"repository={folder}", "num_questions=2")
 
     assert done.returncode == 0, done.stderr
     assert "raw/q.parquet: 2 rows of" in done.stdout
@@ -93,7 +93,7 @@ def test_json_lines_in_flashrags_form_are_fetched_too(tmp_path: Path) -> None:
     (tmp_path / "hub").mkdir()
     row = {"id": "test_0", "question": "Who?", "golden_answers": ["Ann"], "metadata": {}}
     (tmp_path / "hub/test.jsonl").write_text(json.dumps(row) + "\n")
-    done = run(tmp_path, "dataset=nq", "split=test", f"repo={tmp_path / 'hub'}")
+    done = run(tmp_path, "dataset=nq", "split=test", f"repository={tmp_path / 'hub'}")
     assert done.returncode == 0, done.stderr
     file = QuestionFile(str(tmp_path / "raw/q.parquet"), QuestionFormat.NQ, split="test")
     params = QuestionParams((file,))
@@ -103,9 +103,9 @@ def test_json_lines_in_flashrags_form_are_fetched_too(tmp_path: Path) -> None:
 FAULTS = {
     "split=dev": "there is no split 'dev'",
     "config=other": "the data set cannot be loaded",
-    "repo=nowhere/at_all": "the Hub cannot be reached",
-    "repo=broken": "the data set cannot be loaded",
-    "repo=missing/folder/here": "there is no such data set",
+    "repository=nowhere/at_all": "the Hub cannot be reached",
+    "repository=broken": "the data set cannot be loaded",
+    "repository=missing/folder/here": "there is no such data set",
     f"revision={'a' * 40}": "only another revision is there",
     "out=hub/train.parquet/q.parquet": "cannot write",
 }
@@ -116,7 +116,7 @@ from synth.fetch import main
 shown = {}
 for argument in sys.argv[1:]:
     try:
-        shown[argument] = main(["repo=hub", argument])
+        shown[argument] = main(["repository=hub", argument])
     except CoaError as error:
         shown[argument] = str(error)
 print(json.dumps(shown))
@@ -162,7 +162,7 @@ def test_a_data_set_that_is_not_on_the_hub_needs_a_repository() -> None:
     with pytest.raises(ConfigError, match="unknown data set 'autocoa'"):
         source_of(FetchParams(QuestionFormat.AUTOCOA, "train", "q.parquet"))
     assert (
-        source_of(FetchParams(QuestionFormat.AUTOCOA, "train", "q.parquet", repo="a/b")).repo
+        source_of(FetchParams(QuestionFormat.AUTOCOA, "train", "q.parquet", repository="a/b")).repo
         == "a/b"
     )
 

@@ -181,7 +181,7 @@ def test_a_file_of_another_revision_or_length_or_a_broken_one_is_downloaded_agai
     with serving(tmp_path / "hub") as url:
         assert "there already" not in run(tmp_path, url, *arguments).stdout
         assert run(tmp_path, url, *arguments).stdout.strip().endswith("there already: kept")
-        shorter = run(tmp_path, url, *arguments, "limit=2").stdout
+        shorter = run(tmp_path, url, *arguments, "num_questions=2").stdout
         assert "2 rows" in shorter
         assert "there already" not in shorter
         (tmp_path / "q.parquet").write_bytes(b"PAR1 broken off")
@@ -235,13 +235,13 @@ def test_somebody_elses_file_ends_the_command_and_stays(tmp_path: Path) -> None:
     assert theirs.read_text() == "notes"
 
 
-@pytest.mark.parametrize("name", ["repo", "config", "revision"])
+@pytest.mark.parametrize("name", ["repository", "config", "revision"])
 def test_what_belongs_to_one_data_set_is_refused_beside_a_suite(name: str) -> None:
     params = FetchParams(QuestionFormat.NQ, "train", "q.parquet", suite=Suite.PAPER)
     with pytest.raises(ConfigError, match=f"fetch.{name} has no meaning"):
         suite_files(replace(params, **{name: "x"}))
-    limited = suite_files(replace(params, limit=5))
-    assert {file.limit for file in limited} == {5}
+    limited = suite_files(replace(params, num_questions=5))
+    assert {file.num_questions for file in limited} == {5}
 
 
 def test_the_profile_of_the_paper_reads_exactly_the_files_of_its_suite() -> None:

@@ -151,7 +151,7 @@ def test_an_observation_without_the_answer_says_nothing_of_it() -> None:
 
 
 def test_poor_predictions_raise_a_warning_and_good_ones_none() -> None:
-    params = FidelityParams(num_resamples=50)
+    params = FidelityParams()
     good, poor = Prediction(True, 1.0, True, None), Prediction(True, 0.2, False, False)
     assert fidelity.report(params, [good] * 10).warnings == ()
     (doubt,) = fidelity.report(params, [poor] * 10).warnings

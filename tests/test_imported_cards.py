@@ -62,7 +62,7 @@ def test_a_card_of_imported_rows_alone_names_their_maker_and_no_teacher(folder: 
     write_imported(10)
     main([])
     text = card("coa").text
-    assert "wrote 10 of 10 rows** (`synth.ingest`). They were published by `R1-Searcher`." in text
+    assert "wrote 10 of 10 rows** (`coa ingest`). They were published by `R1-Searcher`." in text
     assert cells(text, "| model of imported rows") == [["`qwen`", "`R1-Searcher`", "`MIT`", "10"]]
     assert TEACHER not in text
     assert "teacher" not in text.partition("## How it was made")[0].lower()
@@ -84,7 +84,7 @@ def test_a_card_of_both_counts_the_rows_of_each(folder: Path) -> None:
     write_imported(3, origin="")
     main([])
     text = card("coa").text
-    assert "wrote 3 of 10 rows** (`synth.ingest`). They were published by `qwen`." in text
+    assert "wrote 3 of 10 rows** (`coa ingest`). They were published by `qwen`." in text
     assert cells(text, "| model of imported rows") == [["`qwen`", "not stated", "`MIT`", "3"]]
     assert cells(text, "| teacher ") == [[f"`{TEACHER}`", "7", "100.0%"]]
     assert (

@@ -70,7 +70,7 @@ class SlowServer:
 
 
 class Sampling:
-    """`python -m synth.sample` in a folder of its own, asking a server."""
+    """`coa sample` in a folder of its own, asking a server."""
 
     def __init__(self, root: Path, folder: Path, url: str, terminal: int | None = None) -> None:
         self.journal = folder / ".journal/run-cot.sqlite"

@@ -102,7 +102,7 @@ def test_paths_and_pace_leave_every_plan_as_it_is(folder: Path) -> None:
         "train.sft1.init=/another/machine/model",
         "train.launch=accelerate launch -m",
         "train.rft.arguments.learning_rate=1",
-        "table.seed=4",
+        "table.sets={nq: NQ}",
     )
     assert changed_rows(before) == set()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from coa import pipeline
 from coa.errors import ConfigError
 from coa.params import main
 from coa.policy.prompts import Prompt
+from coa.settings.help import all_sections
 from coa.settings.params import Params, find_profiles, write_profile
-from coa.settings.sections import SECTIONS, kind_of, with_defaults
+from coa.settings.sections import CHANGED, SECTIONS, hints_of, kind_of, with_defaults
 
 ROOT = Path(__file__).parent.parent
 
@@ -270,7 +270,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_file_says_how_to_write_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"python -m coa\.params"):
+    with pytest.raises(ConfigError, match=r"coa params"):
         Params.load("stage", [], tmp_path / "params.yaml")
 
 
@@ -368,11 +368,11 @@ def test_a_pipeline_that_was_changed_by_hand_is_replaced_only_when_asked_to(
     own = Path("dvc.yaml").read_text() + "  own: {cmd: echo}\n"
     Path("dvc.yaml").write_text(own)
     before = Path("params.yaml").read_text()
-    for command, arguments in ((main, ["conf/tiny.yaml"]), (pipeline.main, [])):
+    for arguments in (["conf/tiny.yaml"], []):
         with pytest.raises(ConfigError, match=r"dvc\.yaml was changed by hand"):
-            command(arguments)
+            main(arguments)
     assert (Path("dvc.yaml").read_text(), Path("params.yaml").read_text()) == (own, before)
-    pipeline.main(["overwrite=true"])
+    main(["overwrite=true"])
     assert "own: {cmd" not in Path("dvc.yaml").read_text()
 
 
@@ -429,3 +429,28 @@ def test_a_question_cannot_forge_tags_or_lines_in_its_prompt() -> None:
     asked = filled.rsplit("Question: ", 2)[1:]
     assert "\n" not in "".join(asked).rsplit("\n\n", 1)[0]
     assert filled.count("</end_search>") == prompt.fill("x").count("</end_search>")
+
+
+@pytest.mark.parametrize(
+    ("section", "argument", "advice"),
+    [
+        ("fetch", "repo=me/mine", "it is called repository now"),
+        ("questions", "files=[{path: a.jsonl, limit: 3}]", "it is called num_questions now"),
+        ("train", "train.pretrain.student.max_context=64", "it is called max_context_tokens now"),
+        ("table", "seed=1", "leave it out: intervals do not depend on it"),
+    ],
+)
+def test_a_setting_of_an_earlier_version_is_refused_with_what_to_do(
+    section: str, argument: str, advice: str
+) -> None:
+    kind = kind_of(section)
+    assert kind is not None
+    with pytest.raises(ConfigError) as found:
+        Params.load(section, [argument], ROOT / "params.yaml").section(kind)
+    assert found.value.details["what to do"] == advice
+
+
+def test_every_changed_setting_is_one_that_its_record_no_longer_has() -> None:
+    records = {section.kind.__name__: section.kind for section in all_sections()}
+    for record, name in CHANGED:
+        assert name not in hints_of(records[record])

@@ -185,7 +185,7 @@ def test_the_summary_shows_the_funnel(project: Path) -> None:
             "search.server.deadline_seconds=1",
             "127.0.0.1:9",
         ),
-        ("synth.sample search.index=nowhere", "coa.search.index"),
+        ("synth.sample search.index=nowhere", "coa search index"),
         ("synth.sample prompts.coa=nowhere.txt", "nowhere.txt"),
         ('synth.questions files=[{"path":"nowhere.parquet"}]', "nowhere.parquet"),
         ("curate.assemble num_coa=100000", "too few rows for the set 'coa'"),

@@ -80,7 +80,7 @@ def test_the_committed_file_is_what_the_default_profile_needs() -> None:
     params = Params.load("pipeline", (), ROOT / "conf/microworld.yaml")
     written = render_pipeline(Plan(params))
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    assert text.partition("\n")[2] == written, "run `python -m coa.params conf/microworld.yaml`"
+    assert text.partition("\n")[2] == written, "run `coa params conf/microworld.yaml`"
     assert len(text.splitlines()) <= 500
 
 

@@ -158,7 +158,7 @@ def test_imported_trajectories_are_not_forked_by_blame(tmp_path: Path) -> None:
 def test_a_missing_analysis_says_what_to_run(tmp_path: Path) -> None:
     graded, path = write(tmp_path, wrong_rows())
     path.unlink()
-    with pytest.raises(InputError, match=r"python -m curate\.analyse"):
+    with pytest.raises(InputError, match=r"coa analyse"):
         choose_parents(graded, BLAME, path)
     assert choose_parents(graded, BranchParams(), path)
 
@@ -172,7 +172,7 @@ def test_an_analysis_of_other_trajectories_says_what_to_run(tmp_path: Path, chan
     else:
         analyses[-1] = replace(analyses[-1], num_actions=7)
     graded, path = write(tmp_path, rows, analyses)
-    with pytest.raises(InputError, match=r"(?s)q3/x/0.*python -m curate\.analyse"):
+    with pytest.raises(InputError, match=r"(?s)q3/x/0.*coa analyse"):
         choose_parents(graded, BLAME, path)
 
 

@@ -95,7 +95,7 @@ def test_without_a_separator_a_text_is_one_answer(tmp_path: Path) -> None:
 
 def test_a_limit_keeps_the_first_rows(tmp_path: Path) -> None:
     path = jsonl(tmp_path, *({**ROW, "qid": f"q{i}"} for i in range(5)))
-    assert [question.question_id for question in read(path, limit=2)] == ["q0", "q1"]
+    assert [question.question_id for question in read(path, num_questions=2)] == ["q0", "q1"]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,10 @@ def test_only_the_sources_that_are_kept_are_read(tmp_path: Path) -> None:
 
 def test_a_limit_counts_what_is_kept(tmp_path: Path) -> None:
     path = jsonl(tmp_path, *({**ROW, "qid": f"q{i}", "source": "ab"[i % 2]} for i in range(9)))
-    assert [question.question_id for question in read(path, keeps=("b",), limit=2)] == ["q1", "q3"]
+    assert [question.question_id for question in read(path, keeps=("b",), num_questions=2)] == [
+        "q1",
+        "q3",
+    ]
 
 
 def test_a_bad_row_of_a_source_that_is_not_kept_stops_no_run(tmp_path: Path) -> None:

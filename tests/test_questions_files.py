@@ -148,7 +148,7 @@ def test_a_file_that_is_named_twice_gives_each_question_once() -> None:
     file = QuestionFile(write("a.jsonl", *many("a", 3)), split="train")
     with pytest.raises(InputError, match="occurs twice"):
         list(read_questions(QuestionParams((file, file))))
-    files = (file, QuestionFile("a.jsonl", split="test", limit=1))
+    files = (file, QuestionFile("a.jsonl", split="test", num_questions=1))
     found = list(read_questions(QuestionParams(files, drops_bad_rows=True)))
     assert [(q.question_id, q.split) for q in found] == [
         ("a1", "train"),
@@ -160,14 +160,17 @@ def test_a_file_that_is_named_twice_gives_each_question_once() -> None:
 def test_a_limit_counts_the_questions_that_a_file_keeps() -> None:
     train = write("a.jsonl", *many("a", 6))
     test = write("b.jsonl", row("t", "who is A, number 0"), row("t2", "Who is t?"))
-    files = (QuestionFile(train, split="train", limit=3), QuestionFile(test, split="test", limit=1))
+    files = (
+        QuestionFile(train, split="train", num_questions=3),
+        QuestionFile(test, split="test", num_questions=1),
+    )
     params = QuestionParams(files, drops_bad_rows=True)
     assert ids(read_questions(params)) == ["a1", "a2", "a3", "t"]
 
 
 def test_a_bad_row_beyond_the_limit_stops_no_run() -> None:
     path = write("a.jsonl", *many("a", 2), row("", "Who?"))
-    params = QuestionParams((QuestionFile(path, split="train", limit=2),))
+    params = QuestionParams((QuestionFile(path, split="train", num_questions=2),))
     assert ids(read_questions(params)) == ["a0", "a1"]
 
 
@@ -179,7 +182,7 @@ def test_questions_for_evaluation_that_nothing_was_compared_with_are_not_read() 
         row("c", "Who is c?", split="train"),
     ]
     files = (
-        QuestionFile(write("a.jsonl", *rows), limit=2),
+        QuestionFile(write("a.jsonl", *rows), num_questions=2),
         QuestionFile(write("t.jsonl", row("t", "Who is the test?")), split="test"),
     )
     assert ids(read_questions(QuestionParams(files, drops_bad_rows=True))) == ["b", "c", "t"]

@@ -102,7 +102,7 @@ def test_an_open_index_survives_a_rebuild(tmp_path: Path) -> None:
 
 
 def test_a_missing_index_says_how_to_build_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is not there[\s\S]*python -m coa\.search\.index"):
+    with pytest.raises(InputError, match=r"is not there[\s\S]*coa search index"):
         EmbeddedSearch.open(tmp_path / "none")
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_index_says_how_to_build_it(
 ) -> None:
     build(tmp_path / "index")
     damage(tmp_path / "index", pattern, content)
-    with pytest.raises(InputError, match=r"is damaged[\s\S]*python -m coa\.search\.index"):
+    with pytest.raises(InputError, match=r"is damaged[\s\S]*coa search index"):
         EmbeddedSearch.open(tmp_path / "index")
 
 

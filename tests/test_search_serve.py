@@ -50,7 +50,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Process:
-    """`python -m coa.search.serve` in a process of its own."""
+    """`coa search serve` in a process of its own."""
 
     def __init__(self, root: Path, *arguments: str, **variables: str) -> None:
         command = [sys.executable, "-m", "coa.search.serve", "port=0", *arguments]
@@ -191,7 +191,7 @@ def test_mistakes_end_with_a_clear_error(
     monkeypatch.chdir(root)
     taken = start(root, processes, index).url.rpartition(":")[2]
     for arguments, message in (
-        ([f"index={tmp_path}/none"], "python -m coa.search.index"),
+        ([f"index={tmp_path}/none"], "coa search index"),
         ([f"index={index}", f"port={taken}"], "cannot listen"),
         ([f"index={index}", "host=nowhere.invalid"], "cannot listen"),
         ([f"index={index}", "workers=0"], "serve.workers"),

@@ -54,7 +54,6 @@ STAGES: dict[str, tuple[Main, list[str]]] = {
             "evaluate.policy.policy=microworld",
             "evaluate.prompts.coa=synth/prompts/coa.txt",
             "num_questions=0",
-            "num_resamples=20",
         ],
     ),
 }
@@ -253,7 +252,7 @@ def test_a_launcher_leaves_a_model_in_this_process_to_one_process(run: Path) -> 
 def test_shards_without_a_launcher_are_an_error_that_says_how_to_start_them(run: Path) -> None:
     with pytest.raises(ConfigError, match="4 shards and nobody starts them") as raised:
         sample(["mode=coa", "shards.num_shards=4"])
-    assert "python -m synth.sample ... shard=1/4" in str(raised.value)
+    assert "coa sample ... shard=1/4" in str(raised.value)
 
 
 def copy_shard(name: str, to: str) -> None:

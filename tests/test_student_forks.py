@@ -70,7 +70,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     OmegaConf.save(OmegaConf.merge(settings, changes), "params.yaml")
     shape = StudentSettings(
-        hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_context=64
+        hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_context_tokens=64
     )
     for part in new_student([ROLLOUT, *(q.question for q in QUESTIONS)], shape, seed=0):
         part.save_pretrained("data/train/sft2")

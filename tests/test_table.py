@@ -51,7 +51,7 @@ def test_the_table_shows_differences_beyond_noise_in_bold() -> None:
     rows = arrange([result("a", better), result("b", worse)], TABLE.rows)
     page = write_markdown(rows, TABLE)
     assert "| first over second | **+40.0 [" in page
-    found = difference(rows[1], rows[0], "exact_match", TABLE)
+    found = difference(rows[1], rows[0], "exact_match")
     assert found is not None and found.value == 0.4
 
 

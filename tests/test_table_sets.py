@@ -38,7 +38,7 @@ SETTING = Setting(
     prompt_file="question.txt",
 )
 SETS = {"nq": 40, "hotpotqa": 10}
-TABLE = TableParams(rows={"b": "second", "a": "first"}, num_resamples=200)
+TABLE = TableParams(rows={"b": "second", "a": "first"})
 
 
 def result(

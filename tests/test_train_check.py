@@ -105,7 +105,7 @@ def test_a_base_on_the_hub_is_not_fetched_and_said_so(project: Path) -> None:
         (["train.sft2.init=data/train/sft3"], "in a circle", "train.sft2.init"),
         (["train.sft2.init=/nowhere/model"], "no such model", ""),
         (["train.pretrain.base=/nowhere/model"], "no such model", ""),
-        (["train.max_context_tokens=513"], "context is too short", "max_context"),
+        (["train.max_context_tokens=513"], "context is too short", "max_context_tokens"),
         (
             ["train.pretrain.base=base", "train.max_context_tokens=65"],
             "context is too short",

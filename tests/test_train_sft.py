@@ -140,7 +140,7 @@ def test_loss_and_gradient_under_packing_are_those_of_single_sequences(
     from train.likelihood_trainer import LikelihoodTrainer
 
     settings = StudentSettings(
-        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64
+        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context_tokens=64
     )
     student, twin = (new_student(["a few words"], settings, seed=0) for _ in range(2))
     wanted = hand_loss(twin.model)

@@ -72,7 +72,7 @@ PAIRS: list[PairExample] = [
 
 def tiny_model() -> Any:
     settings = StudentSettings(
-        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context=64
+        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48, max_context_tokens=64
     )
     model = new_student(["a few words"], settings, seed=0).model
     generator = torch.Generator().manual_seed(1)

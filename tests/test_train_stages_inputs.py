@@ -41,7 +41,7 @@ from train.run import main  # noqa: E402
         (["stage=rl3"], "a setting has a bad value", ""),
         (["stage=sft2", "train.sft2.init=data/train/sft/1"], "cannot load the tokenizer", "folder"),
         ([], "no stage is named", ""),
-        (["stage=sft2"], "there is no model in data/train/sft1", "python -m train.run stage=sft1"),
+        (["stage=sft2"], "there is no model in data/train/sft1", "coa train stage=sft1"),
         (
             ["stage=sft2", "train.sft2.init=data/train/mine"],
             "there is no model in data/train/mine",

@@ -28,7 +28,6 @@ TAUGHT = (
     MICROWORLD,
     "evaluate.prompts.coa=synth/prompts/coa.txt",
     "num_questions=8",
-    "num_resamples=20",
 )
 PROMPTS = {"coa": "train/prompts/question.txt", "react": "train/prompts/react.txt"}
 SAME = "their replies give this trajectory again, character by character"

@@ -33,7 +33,7 @@ STUDENT = {
     "num_layers": 2,
     "num_heads": 2,
     "intermediate_size": 160,
-    "max_context": 384,
+    "max_context_tokens": 384,
 }
 
 

@@ -61,7 +61,7 @@ def answered(text: str, number: int = 0) -> GradedTrajectory:
 
 def judged(shown: list[str], recalled: list[str]) -> GateReport:
     return compare(
-        GateParams(num_resamples=50),
+        GateParams(),
         "student",
         "simulated",
         SimulatorParams(),

@@ -66,7 +66,7 @@ def write_project(root: Path) -> None:
             "num_layers": 2,
             "num_heads": 2,
             "intermediate_size": 48,
-            "max_context": 128,
+            "max_context_tokens": 128,
             "initializer_range": 0.088,
             "tools": ["search"],
             "joins_space": False,

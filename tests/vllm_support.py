@@ -148,7 +148,7 @@ def save_model(folder: Path) -> None:
         texts.append(tokenizer.apply_chat_template(conversation, tokenize=False))
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
-    shape = StudentSettings(num_heads=2, num_layers=2, max_context=WINDOW)
+    shape = StudentSettings(num_heads=2, num_layers=2, max_context_tokens=WINDOW)
     model = random_model(tokenizer, shape, seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     for _ in range(_NUM_STEPS):

@@ -80,7 +80,7 @@ def check_window(model: str, window: int | None, max_context_tokens: int) -> Non
             expected=f"train.max_context_tokens of at most {window}",
             got=max_context_tokens,
             fix=f"set train.max_context_tokens={window} or less, or start from a model that reads "
-            "more (of a model from scratch: raise train.pretrain.student.max_context)",
+            "more (of a model from scratch: raise train.pretrain.student.max_context_tokens)",
         )
 
 

@@ -9,7 +9,7 @@ data/train_check.json, on which sampling depends.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,8 +93,8 @@ def check_models(params: TrainParams, stages: Sequence[Stage]) -> Iterator[str]:
     """
     needed = params.max_context_tokens
     if Stage.PRETRAIN in stages and not params.pretrain.base:
-        own_window = params.pretrain.student.max_context
-        check_window("train.pretrain.student.max_context", own_window, needed)
+        own_window = params.pretrain.student.max_context_tokens
+        check_window("train.pretrain.student.max_context_tokens", own_window, needed)
     for setting, model in _given_models(params, stages):
         folder = Path(model)
         if folder.is_dir():
@@ -139,13 +139,12 @@ def _check_beginning(params: TrainParams, stage: Stage) -> None:
         seen.append(init)
 
 
-def check_sets(params: TrainParams, plan: Plan, numbers: Mapping[str, Any]) -> None:
+def check_sets(params: TrainParams, plan: Plan) -> None:
     """Check that every set that is trained on will be built, or is there.
 
     Args:
         params: the section `train`.
         plan: what is trained, and which sets of a student's are made.
-        numbers: the section `assemble`.
 
     Raises:
         ConfigError: a set is not built, or not there.
@@ -156,12 +155,9 @@ def check_sets(params: TrainParams, plan: Plan, numbers: Mapping[str, Any]) -> N
         for folder in params.sets_of(stage):
             what = f"there is nothing to train {stage} on: {folder} will not be there"
             where = f"{PARAMS_FILE}, train.{stage}"
-            setting = SETTINGS.get(Path(folder).as_posix())
-            if setting:
-                if not numbers[setting]:
-                    got = f"assemble.{setting}: 0"
-                    raise ConfigError(what, where=where, got=got, fix=how_to_make(folder))
-            elif Path(folder).is_relative_to(STUDENT_ASSEMBLED):
+            if Path(folder).as_posix() in SETTINGS:
+                continue  # The plan knows whether it is built.
+            if Path(folder).is_relative_to(STUDENT_ASSEMBLED):
                 name = Path(folder).name
                 if name not in plan.student_sets:
                     fix = _STUDENT_SETS.get(name, how_to_make(folder))
@@ -278,7 +274,7 @@ def main(arguments: Sequence[str]) -> str:
             expected="pipeline.training: [pretrain, sft1, ...]",
         )
     unchecked = list(check_models(params, stages))
-    check_sets(params, plan, loaded.values()["assemble"])
+    check_sets(params, plan)
     if not check_arguments(params, stages):
         unchecked.append("the trainers' arguments (TRL is not installed)")
     choose_held_out(tables.read_table(QUESTIONS, Question), asked)

@@ -1,7 +1,7 @@
 """Judge answers in RL: the rewards `rubric` and `judge`, and the account of what they cost.
 
 A judge's calls are recorded, counted and capped. A training that goes on, or an answer that comes
-twice, is not paid again. `python -m coa.costs` shows the journal as `judge-{name}`; on several GPUs
+twice, is not paid again. `coa costs` shows the journal as `judge-{name}`; on several GPUs
 each process has one of its own.
 """
 

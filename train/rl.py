@@ -1,7 +1,7 @@
 """Train RL stages 1 and 2: GRPO (TRL) over the project's own rollout loop.
 
-    python -m train.run stage=rl1     # a simulator writes what a search returns
-    python -m train.run stage=rl2     # with the real search
+    coa train stage=rl1     # a simulator writes what a search returns
+    coa train stage=rl2     # with the real search
 
 A stage goes from questions to a model in data/train/. Read `train` from top to bottom; what happens
 within a step is in rollouts.py (questions to ids), rewards.py (records to numbers) and grpo.py (how

@@ -1,9 +1,9 @@
 """Train one stage: from the model that its section names to a model in data/train/.
 
-    python -m train.run stage=sft2                    # pretrain, sft1, sft2, sft3, rl1, rl2 or rft
-    python -m train.run stage=rl2 train.rl2.arguments.max_steps=10    # any setting of params.yaml
-    python -m train.run stage=sft2 name=sft2_only train.sft2.init=data/train/pretrain
-    python -m train.run stage=rl2 dry_run=true     # one step on a tiny model of that architecture
+    coa train stage=sft2                    # pretrain, sft1, sft2, sft3, rl1, rl2 or rft
+    coa train stage=rl2 train.rl2.arguments.max_steps=10    # any setting of params.yaml
+    coa train stage=sft2 name=sft2_only train.sft2.init=data/train/pretrain
+    coa train stage=rl2 dry_run=true     # one step on a tiny model of that architecture
 
 Run again, it goes on from its last checkpoint. On several GPUs:
 `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m train.run stage=sft2`.

@@ -1,6 +1,6 @@
 """Sample GRPO's rollouts with vLLM: a policy over an engine to which TRL has sent the weights.
 
-    python -m train.run stage=rl2     # with use_vllm: true, vllm_mode: server or colocate
+    coa train stage=rl2     # with use_vllm: true, vllm_mode: server or colocate
 
 TRL keeps vLLM's weights those of the model in training. Its own `generate` is not used: it has one
 limit, seed and list of stop strings for a whole batch. A request of the loop becomes a request of

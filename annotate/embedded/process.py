@@ -1,4 +1,4 @@
-"""Run the process of the server; `annotate.serve` starts and watches it.
+"""Run the process of the server; `coa review serve` starts and watches it.
 
     python -m annotate.embedded.process      # settings as one line of JSON on stdin
 

@@ -56,7 +56,7 @@ REAL = Sizes(
 REHEARSAL = Sizes(
     profiles=("conf/tiny.yaml",),
     student=StudentSettings(
-        hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64, max_context=256
+        hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64, max_context_tokens=256
     ),
     steps={"pretrain": 3, "sft1": 2, "sft2": 2, "sft3": 2, "rl1": 1, "rl2": 1},
     batch={},

@@ -2,5 +2,5 @@
 
 A reader (`set_rows`, `finished_rows`, `chat_rows`) makes a `MaskedRow` of any row: the token ids
 and mask that a trainer would get, and who wrote which characters. `examine` compares the two.
-`python -m coa.doctor` reads a file and reports; a browser can call the same functions.
+`coa doctor` reads a file and reports; a browser can call the same functions.
 """

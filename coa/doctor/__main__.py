@@ -1,8 +1,8 @@
 """Say what a set trains, token by token and by author, and what is wrong with its masks.
 
-    python -m coa.doctor set=coa tokenizer=Qwen/Qwen2.5-7B-Instruct
-    python -m coa.doctor set=data/export/tokenized tokenizer=... json=doctor.json
-    python -m coa.doctor set=rows.jsonl tokenizer=... chat_template=training.jinja
+    coa doctor set=coa tokenizer=Qwen/Qwen2.5-7B-Instruct
+    coa doctor set=data/export/tokenized tokenizer=... json=doctor.json
+    coa doctor set=rows.jsonl tokenizer=... chat_template=training.jinja
 
 Rows are this project's sets, rows of other projects, messages, or finished token ids with labels or
 a mask. Exit status: 0 where nothing was found, 1 for findings or an error. docs/doctor.md explains

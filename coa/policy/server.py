@@ -1,4 +1,4 @@
-"""Serve a policy as an OpenAI-compatible server: `python -m coa.rehearse` is its command.
+"""Serve a policy as an OpenAI-compatible server: `coa rehearse` is its command.
 
     async with serve(ScriptedPolicy(["..."])) as base_url: ...
 

@@ -1,4 +1,4 @@
-"""Define the causes of failure that `curate.analyse` and reviewers share, and the record of them.
+"""Define the causes of failure that `coa analyse` and reviewers share, and the record of them.
 
 To add a cause:
 

@@ -1,4 +1,4 @@
-"""Define the record of a trajectory that is not imitated, with its reason, for `curate.filter`."""
+"""Define the record of a trajectory that is not imitated, with its reason, for `coa filter`."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Define the record of a row that must not enter a training set, as `curate.screen` writes it."""
+"""Define the record of a row that must not enter a training set, as `coa screen` writes it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -185,7 +185,7 @@ class Trajectory:
 
 
 def is_imported(trajectory: Trajectory) -> bool:
-    """Tell whether a trajectory was read from a file of others (`synth.ingest`).
+    """Tell whether a trajectory was read from a file of others (`coa ingest`).
 
     Such files do not say how the policy was sampled, and the record has a seed below zero, too.
     """

@@ -1,6 +1,6 @@
 """Say how trajectories are forked: by which policy, with which prompts, and in which way.
 
-`curate.branch` forks by this, and `data_cards.lineage` follows a fork back by it.
+`coa branch` forks by this, and `coa lineage` follows a fork back by it.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Define the record of a point at which a trajectory was forked, as `curate.branch` writes it."""
+"""Define the record of a point at which a trajectory was forked, as `coa branch` writes it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

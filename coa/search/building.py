@@ -34,7 +34,7 @@ PASSAGES_PER_COMMIT = 4_000_000
 """A build that is stopped keeps what it committed, and each commit ends a segment. tantivy merges
 segments when there are eight."""
 OWN_FOLDER = OwnFolder(
-    "python -m coa.search.index", "manifest.json", r"(manifest|meta)\.json|[0-9a-f]{32}\.\w+"
+    "coa search index", "manifest.json", r"(manifest|meta)\.json|[0-9a-f]{32}\.\w+"
 )
 
 
@@ -243,6 +243,4 @@ def read_manifest(path: Path) -> Manifest:
 
 def unusable(path: Path, fault: str, got: str) -> InputError:
     """Build the error for an index folder that cannot be opened."""
-    return InputError(
-        f"the search index {path} {fault}", got=got, fix="build it: python -m coa.search.index"
-    )
+    return InputError(f"the search index {path} {fault}", got=got, fix="build it: coa search index")

@@ -1,6 +1,6 @@
 """Compute the vectors of an index's passages, for the engines `dense` and `hybrid`.
 
-    python -m coa.search.embed [index=data/index] [search.dense.folder=data/vectors]
+    coa search embed [index=data/index] [search.dense.folder=data/vectors]
         [search.dense.embedder=sentence_transformers search.dense.model=...]
 
 Reads the section `search`. Vectors that were computed are kept: run the same command again after a

@@ -1,6 +1,6 @@
 """Measure how well and how fast a search engine finds what questions need.
 
-    python -m coa.search.evaluate [questions=data/questions.parquet] [split=test]
+    coa search evaluate [questions=data/questions.parquet] [split=test]
         [search.engine=server ...]
 
 The questions themselves are the queries. Recall is over the gold titles a question names, answer

@@ -1,6 +1,6 @@
 """Build the index folder of the embedded search engine from corpus files.
 
-    python -m coa.search.index [corpus=FILE_OR_FOLDER] [out=data/index]
+    coa search index [corpus=FILE_OR_FOLDER] [out=data/index]
 
 Reads parquet, JSON lines or CSV; `index.columns` says which of their columns holds what. Where the
 questions are there, it reports for each data set which gold titles the corpus lacks.

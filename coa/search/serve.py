@@ -1,6 +1,6 @@
 """Serve an index folder in every dialect that trainers speak (docs/search.md).
 
-    python -m coa.search.serve index=data/index port=8000 [workers=2] [default_dialect=flashrag]
+    coa search serve index=data/index port=8000 [workers=2] [default_dialect=flashrag]
         [engine=hybrid ...]
 
 Starts in a second and serves from disk: all workers share the mapped files. A bearer token is
@@ -38,6 +38,8 @@ from coa.store.files import INDEX
 
 _PARAMS_VARIABLE = "COA_SEARCH_SERVE"
 """Environment variable that carries the settings to the workers, which are separate processes."""
+_STOP_SECONDS = 30
+"""How long requests in flight may take after SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class ServeParams:
     """Settings of the search server."""
 
     index: str = INDEX.as_posix()
-    """The folder that `coa.search.index` wrote."""
+    """The folder that `coa search index` wrote."""
     engine: EngineKind = EngineKind.EMBEDDED
     """`embedded`, `dense` or `hybrid`; the sections `search.dense` and `search.fusion` describe the
     last two."""
@@ -59,15 +61,13 @@ class ServeParams:
     """Threads of a worker that search."""
     default_dialect: Dialect = Dialect.SEARCH_R1
     """Dialect of requests on paths without one that could belong to several."""
-    stop_seconds: int = 30
-    """How long requests in flight may go on after SIGTERM."""
     limits: RequestLimits = field(default_factory=RequestLimits)
     """What may be asked for."""
 
     def __post_init__(self) -> None:
         if self.engine not in IN_PROCESS:
             raise unknown_name("engine", self.engine, IN_PROCESS, where="serve.engine")
-        for name, least in (("port", 0), ("workers", 1), ("threads", 1), ("stop_seconds", 0)):
+        for name, least in (("port", 0), ("workers", 1), ("threads", 1)):
             value = getattr(self, name)
             if value < least:
                 raise ConfigError(
@@ -146,7 +146,7 @@ def _run(params: ServeParams, listener: socket.socket) -> None:
         workers=params.workers,
         backlog=BACKLOG,
         log_level="warning",
-        timeout_graceful_shutdown=params.stop_seconds,
+        timeout_graceful_shutdown=_STOP_SECONDS,
     )
     # uvicorn raises the signal again when it is done; for us that is a normal end.
     signal.signal(signal.SIGTERM, lambda *_: None)

@@ -219,7 +219,7 @@ class SearchParams:
     engine: EngineKind = EngineKind.EMBEDDED
     """Which search engine is asked."""
     index: str = INDEX.as_posix()
-    """For `embedded`, `dense` and `hybrid`: the folder that `coa.search.index` wrote."""
+    """For `embedded`, `dense` and `hybrid`: the folder that `coa search index` wrote."""
     dense: DenseSettings = field(default_factory=DenseSettings)
     """For `dense` and `hybrid`."""
     fusion: FusionSettings = field(default_factory=FusionSettings)

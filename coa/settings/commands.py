@@ -1,10 +1,12 @@
 """List the commands that `coa` starts, each with its module and its section of the settings."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa.errors import ConfigError, closest
+from coa.cli import FLAG
+from coa.errors import ConfigError, closest, most_similar
 
 ROOT = Path(__file__).parent.parent
 """The folder of all packages."""
@@ -15,7 +17,7 @@ class Command:
     """One command."""
 
     name: str
-    """As it is typed after `coa`."""
+    """As it is typed after `coa`: one word, or two, as in `review push`."""
     module: str
     """What `python -m` would start."""
     section: str = ""
@@ -23,6 +25,8 @@ class Command:
     first: str = ""
     """The setting that the first argument without `=` stands for; empty: it is passed on as it
     is."""
+    daily: bool = False
+    """Whether the short help shows it."""
 
     @property
     def doc(self) -> str:
@@ -45,92 +49,195 @@ class Command:
 
 
 GROUPS: dict[str, tuple[Command, ...]] = {
-    "Look": (
-        Command("ask", "coa.ask", "teacher"),
-        Command("view", "coa.view", "view"),
-        Command("show", "coa.show"),
-        Command("summary", "curate.summary"),
-        Command("costs", "coa.costs", "costs"),
-        Command("lineage", "data_cards.lineage"),
-        Command("doctor", "coa.doctor", "doctor", first="set"),
-    ),
-    "Settings": (
-        Command("init", "coa.init"),
-        Command("params", "coa.params"),
-        Command("pipeline", "coa.pipeline", "pipeline"),
-        Command("code", "coa.code_hashes"),
-        Command("check", "train.check", "train"),
+    "Start": (
+        Command("init", "coa.init", daily=True),
+        Command("params", "coa.params", daily=True),
+        Command("fetch", "synth.fetch", "fetch", daily=True),
+        Command("base", "coa.base_models", "base", first="name"),
         Command("rehearse", "coa.rehearse", "rehearse"),
     ),
-    "Questions and search": (
-        Command("microworld", "synth.microworld", "microworld"),
-        Command("fetch", "synth.fetch", "fetch"),
-        Command("base", "coa.base_models", "base", first="name"),
-        Command("questions", "synth.questions", "questions"),
-        Command("index", "coa.search.index", "index"),
-        Command("embed", "coa.search.embed", "search"),
-        Command("serve", "coa.search.serve", "serve"),
-        Command("search-evaluate", "coa.search.evaluate", "search_evaluate"),
+    "Look": (
+        Command("ask", "coa.ask", "teacher", daily=True),
+        Command("view", "coa.view", "view", daily=True),
+        Command("show", "coa.show"),
+        Command("lineage", "data_cards.lineage"),
+        Command("summary", "curate.summary"),
+        Command("costs", "coa.costs", "costs", daily=True),
+        Command("doctor", "coa.doctor", "doctor", first="set", daily=True),
     ),
-    "Trajectories": (
+    "Search": (
+        Command("search index", "coa.search.index", "index"),
+        Command("search embed", "coa.search.embed", "search"),
+        Command("search serve", "coa.search.serve", "serve"),
+        Command("search evaluate", "coa.search.evaluate", "search_evaluate"),
+    ),
+    "From questions to sets, as `dvc repro` runs it": (
+        Command("questions", "synth.questions", "questions"),
         Command("sample", "synth.sample", "sample"),
         Command("merge", "coa.merge"),
         Command("ingest", "synth.ingest", "ingest"),
         Command("grade", "curate.grade", "grade"),
-        Command("judge-agreement", "curate.judge_agreement", "judge_agreement"),
         Command("analyse", "curate.analyse", "analyse"),
-        Command("report", "curate.report"),
         Command("filter", "curate.filter", "filter"),
-    ),
-    "Pairs and sets": (
         Command("branch", "curate.branch", "branch"),
-        Command("student-pairs", "curate.student_pairs", "student_pairs"),
-        Command("student-set", "curate.student_set", "student_set"),
         Command("screen", "curate.screen", "screen"),
         Command("assemble", "curate.assemble", "assemble"),
     ),
     "Review": (
-        Command("review-serve", "annotate.serve", "annotate.serve"),
-        Command("review-push", "annotate.push", "annotate.push"),
-        Command("review-pull", "annotate.pull", "annotate"),
-        Command("agreement", "annotate.agreement", "annotate"),
+        Command("review serve", "annotate.serve", "annotate.serve", daily=True),
+        Command("review push", "annotate.push", "annotate.push", daily=True),
+        Command("review pull", "annotate.pull", "annotate", daily=True),
     ),
     "Training": (
-        Command("train", "train.run", "train", first="stage"),
-        Command("evaluate", "evaluation.evaluate", "evaluate", first="model"),
-        Command("fidelity", "evaluation.fidelity", "fidelity"),
-        Command("table", "evaluation.table", "table"),
-        Command("training", "lab.training"),
-        Command("lab-page", "lab.page"),
+        Command("train", "train.run", "train", first="stage", daily=True),
+        Command("evaluate", "evaluation.evaluate", "evaluate", first="model", daily=True),
         Command("gate", "evaluation.gate", "gate"),
+        Command("fidelity", "evaluation.fidelity", "fidelity"),
         Command("pin", "evaluation.pin", "evaluate"),
-        Command("run-files", "evaluation.run_files", "evaluate"),
     ),
     "Publishing": (
         Command("render", "data_cards.render", "render"),
         Command("models", "data_cards.models", "models"),
-        Command("export", "data_cards.export", "export"),
-        Command("publish", "data_cards.publish", "publish"),
+        Command("export", "data_cards.export", "export", daily=True),
+        Command("publish", "data_cards.publish", "publish", daily=True),
+    ),
+    "Pages in reports/ and results/": (
+        Command("page report", "curate.report"),
+        Command("page judge", "curate.judge_agreement", "judge_agreement"),
+        Command("page agreement", "annotate.agreement", "annotate"),
+        Command("page table", "evaluation.table", "table"),
+        Command("page training", "lab.training"),
+        Command("page lab", "lab.page"),
     ),
 }
 """All commands, as the help shows them."""
 
+STAGES = (
+    Command("coa.code_hashes", "coa.code_hashes"),
+    Command("curate.student_pairs", "curate.student_pairs", "student_pairs"),
+    Command("curate.student_set", "curate.student_set", "student_set"),
+    Command("synth.microworld", "synth.microworld", "microworld"),
+    Command("train.check", "train.check", "train"),
+)
+"""What only `dvc repro` starts: no help lists it, but `coa synth.microworld --help` is there."""
 
-def find_command(name: str) -> Command:
-    """Return the command of a name, or of a module.
 
-    A module of the project that is no command has a help of its own, its docstring.
+def all_commands() -> list[Command]:
+    """Return the commands in the order of the help."""
+    return [command for group in GROUPS.values() for command in group]
+
+
+def commands_of(word: str) -> list[Command]:
+    """Return the commands of two words that begin with `word`; none for another word."""
+    return [command for command in all_commands() if command.name.startswith(f"{word} ")]
+
+
+def command_of_module(module: str) -> Command | None:
+    """Return the command that starts a module; None where there is none."""
+    for command in (*all_commands(), *STAGES):
+        if command.module == module:
+            return command
+    return None
+
+
+def read_command(words: Sequence[str]) -> tuple[Command, list[str]]:
+    """Return the command that the first word or two name, and the other words.
+
+    A module may be named, too: then the command is the one that starts it, or its docstring alone.
+
+    Args:
+        words: What was typed after `coa`, at least one.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no such command.
     """
-    known = {command.name: command for group in GROUPS.values() for command in group}
-    if name in known:
-        return known[name]
-    for command in known.values():
-        if command.module == name:
-            return command
+    name, *others = words
+    for command in all_commands():
+        if command.name == name:
+            return command, others
+    if commands_of(name):
+        known = {command.name: command for command in commands_of(name)}
+        typed = " ".join(words[:2])
+        if typed not in known:
+            raise ConfigError(
+                f"unknown command {typed!r}",
+                expected=f"one of {', '.join(known)}",
+                fix=closest(typed, known),
+            )
+        return known[typed], others[1:]
+    found = command_of_module(name)
+    if found is not None:
+        return found, others
     if "." in name and ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file():
-        return Command(name, name)
-    fix = closest(name, known) or "`coa --help` lists the commands"
-    raise ConfigError(f"unknown command {name!r}", got=name, fix=fix)
+        return Command(name, name), others
+    names = [command.name for command in all_commands()]
+    same = [known for known in names if known.endswith(f" {name}")]
+    fix = f"did you mean {' or '.join(same)}?" if same else closest(name, names)
+    raise ConfigError(f"unknown command {name!r}", fix=fix or "`coa --help all` lists the commands")
+
+
+def refuse_flags(command: Command, arguments: Sequence[str]) -> None:
+    """Refuse flags, such as `--port 8099`, and say how they are written: port=8099.
+
+    Raises:
+        ConfigError: An argument is a flag.
+    """
+    flags = [argument for argument in arguments if FLAG.match(argument)]
+    if not flags:
+        return
+    fix = f"`coa {command.name} --help` lists the settings"
+    settings = _without_flags(arguments, _keys_of(command.section))
+    if settings:
+        fix = f"coa {command.name} {shlex.join(settings)}"
+    raise ConfigError(
+        f"there is no flag {flags[0]}",
+        where="the command line",
+        expected="settings as key=value",
+        got=shlex.join(arguments),
+        fix=fix,
+    )
+
+
+def _without_flags(arguments: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the arguments with each flag as a setting; none where a flag's setting is unknown.
+
+    Args:
+        arguments: As they were typed.
+        known: The names of the command's settings; empty where no section holds them.
+    """
+    found: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if not FLAG.match(argument):
+            found.append(argument)
+            continue
+        flag, equals, value = argument.lstrip("-").partition("=")
+        key = flag.replace("-", "_")
+        if not equals:
+            value = "true"
+            if waiting and "=" not in waiting[0] and not FLAG.match(waiting[0]):
+                value = waiting.pop(0)
+        if known and "." not in key and key not in known:
+            positive = key.removeprefix("no_")
+            if positive in known:
+                key, value = positive, "false"
+            else:
+                key = most_similar(key, known)
+        if not key:
+            return []
+        found.append(f"{key}={value}")
+    return found
+
+
+def _keys_of(section: str) -> list[str]:
+    """Return the names of a section's settings; `annotate.push` is a section within another."""
+    if not section:
+        return []
+    from coa.settings.help import sections_within
+    from coa.settings.sections import hints_of  # Only an error needs them.
+
+    for found in sections_within(section.partition(".")[0]):
+        if found.name == section:
+            return list(hints_of(found.kind))
+    return []

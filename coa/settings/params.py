@@ -31,6 +31,7 @@ from coa.settings.sections import (
     TRUTH,
     adapt,
     as_list,
+    change_of,
     chosen_part,
     default_of,
     entry_hint,
@@ -315,7 +316,7 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
                 f"unknown key {str(key)!r}",
                 where=where,
                 expected=f"one of {list_names(hints)}",
-                fix=closest(key, hints),
+                fix=change_of(kind, str(key)) or closest(key, hints),
             )
     for field in fields(kind):
         name = field.name
@@ -408,12 +409,13 @@ def _check_key(values: DictConfig, dotted: str, place: object, in_file: DictConf
         similar = closest(part, names)
         if i == 0:
             similar = closest(part, get_close_matches(part, names, cutoff=_ALMOST))
+        change = change_of(kind_of(parents[0]), part) if i == 1 else ""
         every = _filled(in_file, [*SECTIONS, *map(str, in_file)])
         raise ConfigError(
             f"unknown key {dotted!r}",
             where=place,
             expected=f"in {parent}: {known}",
-            fix=_hint(dotted, part, similar, _keys_named(last, every, "")),
+            fix=change or _hint(dotted, part, similar, _keys_named(last, every, "")),
         )
 
 
@@ -474,10 +476,12 @@ def write_profiles(
 def write_merged(merged: Merged, profiles: Sequence[Path], out: Path = PARAMS_FILE) -> None:
     """Write what profiles choose, with their comments and a head that names them."""
     names = " ".join(profile.as_posix() for profile in profiles)
-    write_file(out, to_text(merged.values, merged.comments, f"{HEAD}{names}`{_HEAD_END}"))
+    write_file(out, to_text(merged.values, merged.comments, f"{_HEAD}{names}`{_HEAD_END}"))
 
 
-HEAD = "Written by `python -m coa.params "
+_HEAD = "Written by `coa params "
+_WRITTEN = re.compile("# Written by `(?:coa params|python -m coa.params) ([^`]*)`")
+"""The head of a file that was written from profiles, also by an earlier version."""
 _HEAD_END = "; change it freely, or sweep with `dvc exp run -S`."
 
 
@@ -494,8 +498,8 @@ def read_chosen(path: Path) -> dict[str, Any]:
 def read_profiles(path: Path) -> list[Path]:
     """Return the profiles that a file names in its head; none where it was not written so."""
     head = path.read_text(encoding="utf-8").partition("\n")[0]
-    names = head.removeprefix(f"# {HEAD}").partition("`")[0] if HEAD in head else ""
-    return [Path(name) for name in names.split()]
+    written = _WRITTEN.match(head)
+    return [Path(name) for name in written[1].split()] if written else []
 
 
 def merge_profiles(profiles: Sequence[Path], base: Path = DEFAULT_PROFILE) -> Merged:

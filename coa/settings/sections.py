@@ -61,6 +61,29 @@ SECTIONS = {
 """The module and the name of each section's dataclass."""
 
 
+CHANGED = {
+    ("EvaluateParams", "num_resamples"): "leave it out: intervals are always of 2,000 resamples",
+    ("FetchParams", "limit"): "it is called num_questions now",
+    ("FetchParams", "repo"): "it is called repository now",
+    ("FidelityParams", "min_answer_bearing"): "leave it out: the gate warns below 0.5",
+    ("FidelityParams", "min_well_formed"): "leave it out: the gate warns below 0.95",
+    ("FidelityParams", "num_resamples"): "leave it out: intervals are always of 2,000 resamples",
+    ("FidelityParams", "seed"): "leave it out: predictions are greedy",
+    ("GateParams", "num_resamples"): "leave it out: intervals are always of 2,000 resamples",
+    ("QuestionFile", "limit"): "it is called num_questions now",
+    ("ServeParams", "stop_seconds"): "leave it out: requests in flight have 30 seconds",
+    ("StudentSettings", "max_context"): "it is called max_context_tokens now",
+    ("TableParams", "num_resamples"): "leave it out: intervals are always of 2,000 resamples",
+    ("TableParams", "seed"): "leave it out: intervals do not depend on it",
+}
+"""What to do about settings of earlier versions, by their record and name."""
+
+
+def change_of(kind: type[Any] | None, key: str) -> str:
+    """Say what to do about a setting that an earlier version had; empty for any other key."""
+    return CHANGED.get((kind.__name__, key), "") if kind is not None else ""
+
+
 @cache
 def kind_of(section: str) -> type[Any] | None:
     """Return the dataclass of a section; None where the section is not ours."""

@@ -50,7 +50,7 @@ TRAINING_MODULES = {
 
 @dataclass(frozen=True, slots=True)
 class PipelineParams:
-    """Which stages `dvc repro` has; after a change, `python -m coa.pipeline` writes dvc.yaml."""
+    """Which stages `dvc repro` has; after a change, `coa params` writes dvc.yaml."""
 
     trajectories: tuple[TrajectorySource, ...] = (TrajectorySource.SAMPLE,)
     """Where trajectories come from: `sample`, a teacher writes them; `ingest`, files of others are

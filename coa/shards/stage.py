@@ -1,7 +1,7 @@
 """Run a part of a stage's work, with a journal of its own, and put the parts together again.
 
-    python -m synth.sample mode=coa shard=2/4        # the second of four shards, from 1 to 4
-    python -m coa.merge stage=sample mode=coa        # all of them are over: one output
+    coa sample mode=coa shard=2/4        # the second of four shards, from 1 to 4
+    coa merge stage=sample mode=coa        # all of them are over: one output
 
 The items of a stage (questions, or points to fork) are dealt out by their number, so which shard
 has which follows from the settings alone. A shard keeps all its files in
@@ -86,7 +86,7 @@ class Launcher(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShardsParams:
-    """How many shards the stages run as that `python -m coa.merge` knows."""
+    """How many shards the stages run as that `coa merge` knows."""
 
     num_shards: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Parts of a stage that run at the same time, each with `teacher.concurrency` rollouts; 1: the
@@ -215,8 +215,8 @@ class ShardRun:
         if self.is_part or self.shard.is_merge or settings.num_shards == 1 or is_local:
             return
         by_hand = (
-            f"start each by hand: python -m {self.module} ... shard=1/{settings.num_shards}, and "
-            f"then python -m coa.merge stage={self.stage}"
+            f"start each by hand: coa {self.stage} ... shard=1/{settings.num_shards}, and "
+            f"then coa merge stage={self.stage}"
         )
         if settings.launcher is Launcher.NONE:
             raise ConfigError(

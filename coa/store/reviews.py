@@ -1,6 +1,6 @@
 """Read and write people's reviews of trajectories, pairs and disputed grades.
 
-`annotate.pull` writes data/reviews.parquet. The file is an input of the pipeline, tracked in git,
+`coa review pull` writes data/reviews.parquet. The file is an input of the pipeline, tracked in git,
 and starts empty (docs/decisions/0002). A review names the version of the item that was seen. If the
 pipeline makes the item again with another text, it has the same id and another version, and the old
 review does not count for it.
@@ -232,7 +232,7 @@ class Effect(StrEnum):
     DROPPED = "dropped"
     """The trajectory is left out: no policy should learn from it."""
     STAYS_OUT = "stays_out"
-    """Reviewers would keep a trajectory that a rule of `curate.filter` dropped. It stays out; the
+    """Reviewers would keep a trajectory that a rule of `coa filter` dropped. It stays out; the
     rule may be wrong."""
     NOT_FIXED = "not_fixed"
     """The trajectory is left out: it needs a fix other than an accepted answer, and no command

@@ -65,7 +65,7 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
     """
     folder = Path(init)
     if folder.parent == OUT and not (folder / "config.json").is_file():
-        command = f"python -m train.run stage={folder.name}"
+        command = f"coa train stage={folder.name}"
         own_name = f"stage=STAGE name={folder.name} if the name is yours"
         raise InputError(
             f"there is no model in {init}", fix=f"train it first: {command}, or {own_name}"
@@ -168,7 +168,7 @@ class Workspace:
             raise OutputError(
                 f"{self.out} is in the way: nothing was overwritten",
                 where=self.out.absolute(),
-                expected="no folder, or one that `python -m train.run` made",
+                expected="no folder, or one that `coa train` made",
                 got="weights without the params.yaml of a run",
                 fix="train under another name with train.name=..., or move the model away",
             )

@@ -84,8 +84,6 @@ class EvaluateParams:
     """Of each set, chosen by `seed`; 0 asks all. Of several sets a smaller one is asked whole."""
     seed: int = 0
     """Chooses questions and resamples."""
-    num_resamples: int = 2000
-    """Of the bootstrap."""
     prompts: AskingPrompts = field(default_factory=AskingPrompts)
     policy: TeacherParams = field(default_factory=TeacherParams)
     """As in the section `teacher`; with a `model`, `policy.local` says how it is loaded."""

@@ -33,7 +33,7 @@ class StudentSettings:
     """Attention heads."""
     intermediate_size: int = 320
     """Width of the layers' inner part."""
-    max_context: int = 512
+    max_context_tokens: int = 512
     """Tokens; what positions reach."""
     initializer_range: float = 0.088
     """Standard deviation of the random matrices; 1 / sqrt(hidden_size) where a small model is to
@@ -48,7 +48,7 @@ class StudentSettings:
 def new_student(texts: Iterable[str], settings: StudentSettings, seed: int) -> Student:
     """Make a tokenizer for `texts` and a model with random weights."""
     tokenizer = word_tokenizer(
-        texts, settings.max_context, settings.tools, joins_space=settings.joins_space
+        texts, settings.max_context_tokens, settings.tools, joins_space=settings.joins_space
     )
     return Student(random_model(tokenizer, settings, seed), tokenizer)
 
@@ -66,7 +66,7 @@ def random_model(tokenizer: Any, settings: StudentSettings, seed: int) -> Any:
         num_key_value_heads=settings.num_heads,
         head_dim=settings.hidden_size // settings.num_heads,
         intermediate_size=settings.intermediate_size,
-        max_position_embeddings=settings.max_context,
+        max_position_embeddings=settings.max_context_tokens,
         initializer_range=settings.initializer_range,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
@@ -80,7 +80,11 @@ def random_model(tokenizer: Any, settings: StudentSettings, seed: int) -> Any:
 
 
 def word_tokenizer(
-    texts: Iterable[str], max_context: int, tools: Iterable[str], *, joins_space: bool = False
+    texts: Iterable[str],
+    max_context_tokens: int,
+    tools: Iterable[str],
+    *,
+    joins_space: bool = False,
 ) -> Any:
     """Make a tokenizer whose tokens are the words and signs of `texts`.
 
@@ -110,7 +114,10 @@ def word_tokenizer(
     tokenizer.decoder = decoders.ByteLevel()
     fast: Any = PreTrainedTokenizerFast
     student = fast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=max_context
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=PAD,
+        model_max_length=max_context_tokens,
     )
     tags = sorted(protocol.all_tags(tools))
     student.add_tokens(tags)

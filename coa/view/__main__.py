@@ -1,8 +1,8 @@
 """Show the files of a run in a browser on this machine.
 
-    python -m coa.view                              # all files in data/
-    python -m coa.view data/grade.parquet coa       # files, folders, or names of sets
-    python -m coa.view port=8051 tokenizer=Qwen/Qwen2.5-7B-Instruct
+    coa view                              # all files in data/
+    coa view data/grade.parquet coa       # files, folders, or names of sets
+    coa view port=8051 tokenizer=Qwen/Qwen2.5-7B-Instruct
 
 Lists with filters, one trajectory in its authors' colours, two side by side, pairs, masks, and what
 is behind a row (docs/view.md). It listens on 127.0.0.1 alone and writes nothing.

@@ -1,4 +1,4 @@
-"""Serve the pages of `coa.view`: lists of rows, one row, two side by side, what is behind a row.
+"""Serve the pages of `coa view`: lists of rows, one row, two side by side, what is behind a row.
 
 Every page is a GET, is made here from templates, and writes nothing. Texts of models and of the web
 are escaped wherever they stand, and the pages may run no script but their own.

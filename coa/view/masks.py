@@ -1,4 +1,4 @@
-"""Show what training learns of a row, token by token, as `coa.doctor` computes it."""
+"""Show what training learns of a row, token by token, as `coa doctor` computes it."""
 
 from collections.abc import Sequence
 from functools import cached_property

@@ -8,7 +8,7 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class ViewParams:
-    """How `coa.view` shows files in the browser. It listens on this machine alone."""
+    """How `coa view` shows files in the browser. It listens on this machine alone."""
 
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8050
     """The port that it listens on; 0 takes any free one."""

@@ -1,4 +1,4 @@
-"""Find out why a graded trajectory failed. `curate.analyse` is the stage, `curate.report` the page.
+"""Find out why a graded trajectory failed. `coa analyse` is the stage, `coa page report` the page.
 
 rules       apply the rules in their order; the rules on form and grade
 answers     compare a wrong answer with an accepted one: does it say the same, or rule it out?

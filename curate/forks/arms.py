@@ -374,7 +374,7 @@ def mine_pair(row: GradedTrajectory, *settings: str) -> PreferencePair | None:
     """Mine one pair from Python (docs/api.md).
 
     The trajectory is continued from the end of each of its sentences, with a call of search there.
-    `curate.branch` mines all pairs of a run, from both arms and with a budget.
+    `coa branch` mines all pairs of a run, from both arms and with a budget.
 
     Args:
         row: A wrong trajectory of a policy that continues text, which did not act.

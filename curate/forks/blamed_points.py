@@ -122,7 +122,7 @@ def _require_fresh(analysed: Path, graded: Path) -> None:
     if not analysed.exists():
         raise InputError(
             f"{analysed} is missing, and branch.points=blame reads it",
-            fix="python -m curate.analyse, or choose points by branch.points=cue",
+            fix="coa analyse, or choose points by branch.points=cue",
         )
     tables.require_columns(
         analysed, tables.open_parquet(analysed).schema_arrow.names, ["verdict", "contributing"]
@@ -141,7 +141,7 @@ def _require_fresh(analysed: Path, graded: Path) -> None:
             f"{analysed} is of other trajectories than {graded}",
             where=missing.min(),
             got=f"{len(missing):,} trajectories without a row that fits",
-            fix="python -m curate.analyse",
+            fix="coa analyse",
         )
 
 

@@ -314,8 +314,8 @@ def read_points(points: Path, analysed: Path) -> PointTallies:
     """Count the points of a file.
 
     Args:
-        points: What became of every point (`curate.branch`).
-        analysed: The analysis (`curate.analyse`), which has the number of hops of a parent.
+        points: What became of every point (`coa branch`).
+        analysed: The analysis (`coa analyse`), which has the number of hops of a parent.
 
     Raises:
         InputError: A file is missing or broken, or lacks a column.

@@ -46,7 +46,7 @@ def read_run(folder: Path) -> TrainedStage:
     """Read what a folder says of its own run.
 
     Raises:
-        InputError: `train.run` has not finished this folder.
+        InputError: `coa train` has not finished this folder.
     """
     try:
         train = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
@@ -58,7 +58,7 @@ def read_run(folder: Path) -> TrainedStage:
             f"{folder} is not a trained model",
             got=repr(error)[:200],
             expected="params.yaml and log.jsonl of a run",
-            fix="train it first: python -m train.run stage=sft2",
+            fix="train it first: coa train stage=sft2",
         ) from error
     data: list[str] = []
     for key in _DATA_KEYS:

@@ -1,6 +1,6 @@
 """Say what became of the rows of a run: the funnel of a set, its costs, failures, and the screen.
 
-The files of `curate.screen` and `curate.analyse` are read where they exist. All others must exist.
+The files of `coa screen` and `coa analyse` are read where they exist. All others must exist.
 """
 
 import json

@@ -49,7 +49,7 @@ from coa.search.building import Manifest
 from coa.search.index import IndexParams
 from coa.search.settings import Dialect, EngineKind, Provider, RecordingMode
 from coa.search.tool import Numbering
-from coa.settings.commands import find_command
+from coa.settings.commands import read_command
 from coa.settings.help import all_sections, field_docs
 from coa.settings.params import Params
 from coa.store.adjudication import Rule
@@ -275,7 +275,7 @@ def check_command(document: str, command: list[str]) -> None:
         rules = text_of("Makefile")
         assert re.search(rf"^{target}:", rules, re.MULTILINE), f"{document}: make {target}"
     if program == "coa":
-        assert arguments[0] == "--help" or find_command(arguments[0]), document
+        assert arguments[0].startswith("--") or read_command(arguments), document
     elif program == "python" and arguments[0].endswith(".py"):
         assert (ROOT / arguments[0]).is_file(), f"{document}: {arguments[0]}"
     elif program == "python" and arguments[0] == "-m" and arguments[1] != "pytest":

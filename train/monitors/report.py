@@ -130,7 +130,7 @@ class StageReport:
             return f"nothing in the rows is the policy's: check the files of train.{self._stage}"
         shortest = f"the shortest row has {needed} tokens"
         if self._stage is Stage.PRETRAIN:
-            sizes = "train.max_context_tokens and train.pretrain.student.max_context"
+            sizes = "train.max_context_tokens and train.pretrain.student.max_context_tokens"
             return f"{shortest}: set {sizes} to as many or more"
         if self.window is None:
             return f"set train.max_context_tokens to {needed} or more"

@@ -97,7 +97,7 @@ def _damaged(path: Path, got: str) -> InputError:
     return InputError(
         f"the graph {path} is damaged",
         got=got[:200],
-        fix=f"remove it, and build it from the vectors: rm {path}; python -m coa.search.embed",
+        fix=f"remove it, and build it from the vectors: rm {path}; coa search embed",
     )
 
 
@@ -148,7 +148,7 @@ class DenseSearch:
         if vectors is None or not digest_file.is_file():
             raise InputError(
                 f"the vectors in {folder} are not there, or not all of them",
-                fix=f"python -m coa.search.embed index={path} search.dense.folder={folder}",
+                fix=f"coa search embed index={path} search.dense.folder={folder}",
             )
         self._dimensions = vectors.dimensions
         self._graph = Graph(folder / GRAPH)

@@ -29,7 +29,7 @@ class DenseSettings:
     """Vectors of the passages, and what made them."""
 
     folder: str = VECTORS.as_posix()
-    """The folder that `coa.search.embed` wrote; each model needs a folder of its own."""
+    """The folder that `coa search embed` wrote; each model needs a folder of its own."""
     embedder: EmbedderKind = EmbedderKind.HASHED
     """What turns passages and queries into vectors."""
     model: str = ""

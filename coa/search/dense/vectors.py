@@ -28,11 +28,11 @@ FORMAT_VERSION = 1
 """Raised with every change of the folder's files."""
 MANIFEST = "manifest.json"
 OWN_FOLDER = OwnFolder(
-    "python -m coa.search.embed",
+    "coa search embed",
     MANIFEST,
     r"manifest\.json|vectors\.f16|done|graph\.(usearch|sha256)|\..+\.partial",
 )
-_BUILD = "build them: python -m coa.search.embed"
+_BUILD = "build them: coa search embed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def require_size(vectors: Vectors, dimensions: int, where: object) -> None:
             expected=f"{dimensions} numbers",
             got=f"{vectors.shape[1]} numbers",
             fix="ask the model that made the first vectors, or embed with this one into another "
-            "folder: python -m coa.search.embed search.dense.folder=...",
+            "folder: coa search embed search.dense.folder=...",
         )
 
 
