@@ -18,6 +18,7 @@ from coa.code_hashes import PIPELINE_FILE
 from coa.errors import ConfigError
 from coa.interruption import tell
 from coa.plan import Plan
+from coa.policy.server_settings import shown_variable
 from coa.rollout.factory import BEHIND_SERVER, TeacherParams
 from coa.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.metrics import FOLDER as METRICS
@@ -102,7 +103,8 @@ def warn_of_key(teacher: TeacherParams) -> None:
     """Tell early that the teacher's key is not set; it is no error, as a run may be elsewhere."""
     variable = teacher.server.api_key_env
     if teacher.policy in BEHIND_SERVER and variable and not os.environ.get(variable, "").strip():
-        line = f"teacher.server.api_key_env: {variable} is not set here; the first call needs it"
+        name = shown_variable(variable)
+        line = f"teacher.server.api_key_env: {name} is not set here; the first call needs it"
         tell(printable(line))
 
 

@@ -330,3 +330,45 @@ def test_observations_inside_the_policys_only_message_are_not_the_policys(
     shown = [step.text.strip() for step in row.steps if step.author is Author.ENVIRONMENT]
     assert len(shown) == 1 and "In Paris." in shown[0]
     assert protocol.render(row.steps) == text
+
+
+TAGS_IN_JSON = [
+    "what does </tool_call> mean",
+    "<tool_call>{} </tool_call>",
+    "<tool_response> and </tool_response>",
+    "</think> <think> <code></code>",
+    "<search> x </search> <answer>",
+    'a "quoted } </tool_call>\\',
+]
+
+
+@pytest.mark.parametrize("query", TAGS_IN_JSON)
+def test_tags_inside_the_json_of_a_call_are_part_of_it(query: str) -> None:
+    call = json.dumps({"name": "search", "arguments": {"query": query}})
+    result = json.dumps({"found": [query]})
+    row = chat_row(Spelling.TONGYI, PARIS)
+    row["messages"][2]["content"] = f"<think>\nI look.\n</think>\n<tool_call>{call}</tool_call>"
+    row["messages"][3]["content"] = f"<tool_response>\n{result}\n</tool_response>"
+    steps = read_foreign_row(row).steps
+    text = (
+        f"I look.\n<tool_call>\n{call}\n</tool_call>\n<tool_response>{result}</tool_response>\n"
+        "So it is.</think>\\boxed{Paris}"
+    )
+    tagged = read_foreign_row({"question": QUESTION, "text": text, "answer": "Paris"})
+    assert (tagged.format, protocol.render(tagged.steps)) == (Format.TOOL_CALL_TEXT, text)
+    for found in (steps, tagged.steps):
+        actions = [step for step in found if step.kind is StepKind.ACTION]
+        shown = [step for step in found if step.kind is StepKind.OBSERVATION]
+        assert (actions[0].tool, actions[0].argument) == ("search", query)
+        assert query in json.loads(shown[0].text.split(">", 1)[1].rsplit("<", 1)[0])["found"]
+
+
+def test_code_after_the_json_of_a_call_holds_its_tag() -> None:
+    code = "print('</tool_call>', \"<code>\")"
+    written = json.dumps({"name": "python", "arguments": {"note": "<code>x</code>"}})
+    row = chat_row(Spelling.TONGYI, PARIS)
+    row["messages"][2]["content"] = (
+        f"<think>I compute.</think><tool_call>{written}<code>{code}</code>\n</tool_call>"
+    )
+    (_, call, *_) = read_foreign_row(row).steps
+    assert (call.tool, call.argument) == ("python", code)

@@ -10,12 +10,15 @@ import statistics
 import threading
 import time
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from coa.errors import InputError, OutputError
-from coa.store.journal import JOURNAL_VERSION, Journal, request_key
+from coa.spending.ledger import Ledger
+from coa.spending.prices import CostParams
+from coa.store.journal import JOURNAL_VERSION, CallKind, Journal, JournalReader, request_key
 from tests.journal_support import (
     put,
     python,
@@ -275,3 +278,49 @@ def test_a_put_costs_less_than_a_millisecond(journal_path: Path) -> None:
     assert (
         statistics.median(seconds) < 0.001
     )  # about 0.00004; a synchronised write per row takes milliseconds
+
+
+def damage(path: Path, *statements: str) -> None:
+    """Change a journal past its triggers, as a failing disk or a foreign tool does."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+        for (name,) in names.fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE calls SET seconds = 'abc'",
+        "UPDATE calls SET seconds = x'ff'",
+        "UPDATE calls SET who = CAST(x'80' AS TEXT)",
+        "UPDATE calls SET kind = CAST(x'80' AS TEXT)",
+        "UPDATE calls SET finished_at = CAST(x'80' AS TEXT)",
+        "UPDATE calls SET reply = CAST(x'80' AS TEXT)",
+    ],
+)
+def test_a_damaged_value_costs_at_most_its_own_call(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "calls.sqlite"
+    with Journal(path) as journal:
+        journal.put("a" * 32, b'{"num_tokens": 3}', kind=CallKind.POLICY, who="m", seconds=1.0)
+    damage(path, statement)
+    with Journal(path) as journal:
+        journal.put("b" * 32, b'{"num_tokens": 4}', kind=CallKind.POLICY, who="m", seconds=1.0)
+        prices = CostParams(models={"m": {"input": 1.0, "output": 1.0}}, max_calls=9)
+        assert Ledger(journal, prices).paid.tallies["m"].calls >= 1
+        found = journal.find("b" * 32)
+        assert found is not None and found.reply == b'{"num_tokens": 4}'
+        assert len(list(journal.rows())) == 2
+    with JournalReader(path) as reader:
+        assert len(list(reader.calls())) == 2
+
+
+def test_a_holders_file_that_is_no_text_does_not_hide_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "calls.sqlite"
+    with Journal(path):
+        Path(f"{path}.pid").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(OutputError, match="the journal is open in process"):
+            Journal(path, wait_seconds=0).__enter__()

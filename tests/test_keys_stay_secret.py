@@ -97,7 +97,7 @@ def test_a_key_reaches_no_file_log_card_or_error_under_any_fault(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TEACHER_KEY", KEY)
-    for name in ("data/sample/coa.parquet", "data/journal/coa.sqlite"):
+    for name in ("data/sample/coa.parquet", ".journal/sample-coa.sqlite"):
         Path(name).unlink(missing_ok=True)
     caplog.set_level(logging.DEBUG)
     echo = Echo()
@@ -110,6 +110,75 @@ def test_a_key_reaches_no_file_log_card_or_error_under_any_fault(
     errors = pl.read_parquet("data/sample/coa.parquet")["error"].to_list()
     assert any("Incorrect API key provided: ***" in error for error in errors)
     assert places_of(KEY, linked_run) == []
+
+
+class EchoInReplies:
+    """Repeats the key in good replies, in every field that a policy's text comes from."""
+
+    def __init__(self) -> None:
+        self.num_requests = 0
+
+    def __call__(self, request: web.Request, body: Mapping[str, Any]) -> web.Response:
+        self.num_requests += 1
+        given = request.headers["Authorization"].removeprefix("Bearer ")
+        if "prompt" in body:
+            text = f" {given} is the answer. </think>\n\n\\boxed{{{given}}}"
+            choice = {"text": text, "finish_reason": "stop", "index": 0}
+            return self._reply({"id": given, "model": "scripted/teacher", "choices": [choice]})
+        message: dict[str, Any] = {"role": "assistant", "reasoning": f"I was sent {given}."}
+        if self.num_requests % 3 == 0:
+            message["content"] = f"\\boxed{{{given}}}"
+        else:
+            tool = "search" if self.num_requests % 3 == 1 else f"search_{given}"
+            function = {"name": tool, "arguments": json.dumps({"query": given})}
+            message["tool_calls"] = [{"id": given, "type": "function", "function": function}]
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return self._reply({"id": given, "model": "scripted/teacher", "choices": [choice]})
+
+    def _reply(self, body: Mapping[str, Any]) -> web.Response:
+        text = json.dumps(body)
+        if self.num_requests % 2:
+            text = text.replace("-", r"\u002D").replace("4f9", r"4\u00669")
+        return web.Response(text=text, content_type="application/json")
+
+
+@pytest.mark.parametrize("policy", ["completions", "chat"])
+def test_a_key_that_good_replies_repeat_is_masked_in_journal_and_rows(
+    policy: str, linked_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    for name in ("data/sample/coa.parquet", ".journal/sample-coa.sqlite"):
+        Path(name).unlink(missing_ok=True)
+    echo = EchoInReplies()
+    with in_a_thread(serve(Script(), personality=Personality.VLLM, fails=echo)) as base_url:
+        sample.main(settings(base_url, policy))
+    assert echo.num_requests > 10
+    rows = pl.read_parquet("data/sample/coa.parquet").write_ndjson()
+    assert "***" in rows
+    for spelling in (KEY, KEY.replace("-", r"\u002D"), KEY.removeprefix("sk-")):
+        assert places_of(spelling, linked_run) == []
+
+
+KEYS = ("sk-proj-4f9d2c7eA", "gsk_8aKd92LmQ01xZp", "AIzaSyB1x9Kd0aQ2", "4f9d2c7e81", "key sk 1")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_in_place_of_its_variables_name_is_not_printed(
+    key: str, linked_run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = [*settings("http://127.0.0.1:1/v1", "chat"), f"teacher.server.api_key_env={key}"]
+    with pytest.raises(CoaError, match="not the name of an environment variable") as caught:
+        sample.main(given)
+    shown = capfd.readouterr()
+    assert key not in str(caught.value) + shown.out + shown.err
+    assert "teacher.server.api_key_env" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["TEACHER_KEY", "OPENAI_API_KEY_2", "my_token", "TEAM7_KEY"])
+def test_the_name_of_a_variable_that_is_not_set_is_printed(name: str, linked_run: Path) -> None:
+    given = [*settings("http://127.0.0.1:1/v1", "chat"), f"teacher.server.api_key_env={name}"]
+    with pytest.raises(CoaError, match=f"variable {name} is not set"):
+        sample.main(given)
 
 
 def test_a_server_that_refuses_the_key_is_reported_without_it(

@@ -151,8 +151,12 @@ def test_a_template_that_opens_the_reasoning_is_read_so(tmp_path: Path) -> None:
 
 WORDS = st.text(st.characters(exclude_characters="<\n", exclude_categories=["C"]), min_size=1)
 
+MARKS = ["<think>", "</think>", "<tool_call>", "</tool_call>", "</tool_response>", "<code>", "\n"]
+QUERIES = st.lists(WORDS | st.sampled_from(MARKS), min_size=1).map("".join)
+"""The marks of the format may stand in a string of a call's JSON."""
 
-@given(WORDS, WORDS | st.just(""), st.lists(st.tuples(WORDS, WORDS), max_size=3))
+
+@given(WORDS, WORDS | st.just(""), st.lists(st.tuples(WORDS, QUERIES), max_size=3))
 def test_a_turn_is_read_as_it_was_written(
     reasoning: str, content: str, calls: list[tuple[str, str]]
 ) -> None:

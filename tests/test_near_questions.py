@@ -12,6 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coa.microworld.factory import MicroworldParams
+from coa.microworld.questions import make_questions
+from coa.microworld.world import Group, make_world
 from coa.questions.near_questions import Near, NearQuestions, question_key
 from coa.records.plain_words import fold_look_alikes, words
 
@@ -138,6 +141,23 @@ def test_a_look_alike_letter_does_not_change_the_key_of_a_question(letter: str) 
         assert question_key(changed) == question_key(question)
 
 
+def test_an_inserted_word_hides_no_question_of_the_invented_world() -> None:
+    params = MicroworldParams()
+    world = make_world(params.world)
+    held_out = [row.question for row in make_questions(world, Group.VALIDATION, 600, params.seed)]
+    train = [row.question for row in make_questions(world, Group.TRAIN, 2000, params.seed)]
+    found = NearQuestions(held_out, ["invented"] * len(held_out))
+    assert found.min_similarity["invented"] >= 0.9
+    chance = random.Random(3)
+    vocabulary = ["really", "zanzibar", *{word for text in held_out for word in text.split()}]
+    for text in held_out:
+        own = text.split()
+        own.insert(chance.randrange(len(own) + 1), chance.choice(sorted(vocabulary)))
+        near = found.nearest(" ".join(own))
+        assert near is not None and held_out[near.place] == text
+    assert sum(found.nearest(text) is not None for text in train) <= 2
+
+
 # Real questions
 
 Edit = Callable[[list[str], random.Random, list[str]], None]
@@ -166,12 +186,34 @@ def _cyrillic(own: list[str], chance: random.Random, _: list[str]) -> None:
     own[i] = "".join(CYRILLIC.get(letter, letter) for letter in own[i])
 
 
+def _mistype(own: list[str], chance: random.Random, _: list[str]) -> None:
+    """Make one typing mistake in every word of five letters and more."""
+    for i, word in enumerate(own):
+        if len(word) < 5:
+            continue
+        at = chance.randrange(1, len(word) - 1)
+        own[i] = chance.choice(
+            [
+                word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+                word[:at] + word[at + 1 :],
+                word[:at] + word[at] + word[at:],
+                word[:at] + chance.choice("aeioutrn") + word[at + 1 :],
+            ]
+        )
+
+
+def _join(own: list[str], chance: random.Random, _: list[str]) -> None:
+    own[:] = ["_".join(own)]
+
+
 EDITS: dict[str, tuple[Edit, float, float]] = {
-    "one word put in": (_insert, 0.995, 0.90),
+    "one word put in": (_insert, 0.995, 0.995),
     "two words swapped": (_swap, 1, 1),
     "every seventh word replaced": (_replace_every_seventh, 0.95, 0.0),
     "one word left out": (_delete, 0.995, 0.95),
     "Cyrillic letters in one word": (_cyrillic, 1, 1),
+    "a typing mistake in every long word": (_mistype, 0.95, 0.6),
+    "underscores for blanks": (_join, 1, 1),
 }
 """The edit; the least share found in sets of the limit 0.7, and in those of a higher one."""
 

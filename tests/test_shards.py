@@ -15,7 +15,7 @@ from coa.merge import main as merge
 from coa.rollout.factory import PolicyKind, TeacherParams
 from coa.rollout.runtime import share_caps
 from coa.settings.params import Params
-from coa.shards.files import SHARDS, Shard, split
+from coa.shards.files import SHARDS, Shard, shards_in, split
 from coa.shards.stage import ShardRun, open_stage, take_shard
 from coa.spending.prices import CostParams
 from coa.store.journal import Journal, JournalReader
@@ -427,3 +427,10 @@ def test_a_job_of_an_array_that_is_killed_goes_on_when_it_is_submitted_again(
         assert made(run) == expected
         assert teacher.num_repeated <= CONCURRENCY
         clear(run)
+
+
+def test_a_folder_that_names_too_many_shards_is_no_shard(tmp_path: Path) -> None:
+    for name in ("1-of-99999999999999999999", "1-of-10000000"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "1-of-2").mkdir()
+    assert [(shard.number, shard.count) for shard in shards_in(tmp_path)] == [(1, 2)]

@@ -4,6 +4,7 @@ A row in foreign tags has neither a call nor a boxed answer in our form. It woul
 failure of the policy, though only its tags differ. coa/foreign reads some of these rows.
 """
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -24,6 +25,82 @@ _FOREIGN_TAG = re.compile(
     """,
     re.VERBOSE | re.MULTILINE,
 )
+CODE_OPEN, CODE_CLOSE = "<code>", "</code>"
+"""Tongyi's policies write the code of a Python call after the JSON, in these tags."""
+_DECODER = json.JSONDecoder()
+_MAX_BROKEN = 100
+"""After so many pieces that are no JSON a text is left as it is: the JSON decoder counts the lines
+before each error, which would take time that grows with the square of the text."""
+
+
+def hide_json(text: str, call_open: str = "<tool_call>", call_close: str = "</tool_call>") -> str:
+    """Blank out the JSON between tags, so that tags inside its strings are not taken for tags.
+
+    The JSON says where a call ends, as does the closing tag of code after it. What is no JSON
+    object or list, or is not closed after it, stays as it is.
+
+    Returns:
+        A text of the same length, with the tags of the calls at the same places.
+    """
+    if call_open not in text:
+        return text
+    opening = re.compile(rf"{re.escape(call_open)}(?=\s*[\[{{])")
+    parts: list[str] = []
+    done = 0
+    num_broken = 0
+    found = opening.search(text)
+    while found and num_broken < _MAX_BROKEN:
+        start = found.end()
+        end = end_of_call(text, start, call_close)
+        if end > start:
+            parts += [text[done:start], " " * (end - start)]
+            done = end
+        else:
+            num_broken += 1
+        found = opening.search(text, max(start, end))
+    return "".join([*parts, text[done:]])
+
+
+def end_of_call(text: str, start: int, call_close: str) -> int:
+    """Return where the closing tag of a call in JSON begins.
+
+    Args:
+        text: The whole text.
+        start: Where the call's opening tag ends.
+        call_close: The closing tag.
+
+    Returns:
+        A negative number where no JSON begins, or the tag does not follow it; the end of the text
+        where code begins after it that is never closed.
+    """
+    end = end_of_json(text, start)
+    if end < 0:
+        return -1
+    if text.startswith(CODE_OPEN, end):
+        closing = re.compile(rf"{CODE_CLOSE}\s*(?={re.escape(call_close)})").search(text, end)
+        return closing.end() if closing else len(text)
+    return end if text.startswith(call_close, end) else -1
+
+
+def end_of_json(text: str, start: int) -> int:
+    """Return where the JSON object or list at a position ends, with the blanks around it.
+
+    A negative number where none begins there.
+    """
+    begin = _skip_blanks(text, start)
+    if not text.startswith(("{", "["), begin):
+        return -1
+    try:
+        _, end = _DECODER.raw_decode(text, begin)
+    except (RecursionError, ValueError):
+        return -1
+    return _skip_blanks(text, end)
+
+
+def _skip_blanks(text: str, start: int) -> int:
+    while start < len(text) and text[start].isspace():
+        start += 1
+    return start
 
 
 def foreign_tags(steps: Sequence[Step]) -> list[str]:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
+from coa.foreign.foreign_tags import hide_json
 from coa.foreign.tag_families import TOOL_CALL_TEXT
 from coa.foreign.tool_call_json import argument_text, arguments_json, read_tool_call
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
@@ -333,7 +334,7 @@ def without_tags(message: Message) -> Message:
     if thought and not _repeats(thought, thoughts):
         thoughts = (*thoughts, thought)
     content = message.content[start:]
-    forged = content.find(TOOL_RESPONSE_OPEN)
+    forged = hide_json(content).find(TOOL_RESPONSE_OPEN)
     if forged >= 0:
         detail = "an observation inside the policy's turn"
         raise refusal(UnreadableReason.NESTED_TAG, message.number, start + forged, detail)
@@ -351,22 +352,23 @@ def leading_thought(message: Message) -> tuple[str, int]:
     The opening tag may be missing, since many templates write it into the prompt.
     """
     content = message.content
-    closing = content.find(THINK_CLOSE)
+    searched = hide_json(content)
+    closing = searched.find(THINK_CLOSE)
     if closing < 0:
-        opening = content.find(THINK_OPEN)
+        opening = searched.find(THINK_OPEN)
         if opening >= 0:
             raise refusal(UnreadableReason.UNCLOSED_TAG, message.number, opening, THINK_OPEN)
         return "", 0
     end = closing + len(THINK_CLOSE)
-    opening = content.rfind(THINK_OPEN, 0, closing)
+    opening = searched.rfind(THINK_OPEN, 0, closing)
     if opening >= 0 and content[:opening].strip():
         raise refusal(UnreadableReason.NESTED_TAG, message.number, opening, THINK_OPEN)
     for tag in (THINK_OPEN, THINK_CLOSE):
-        second = content.find(tag, end)
+        second = searched.find(tag, end)
         if second >= 0:
             raise refusal(UnreadableReason.MISPLACED_TAG, message.number, second, tag)
     for tag in (TOOL_CALL_OPEN, TOOL_RESPONSE_OPEN):
-        inner = content.find(tag, 0, closing)
+        inner = searched.find(tag, 0, closing)
         if inner >= 0:
             raise refusal(UnreadableReason.NESTED_TAG, message.number, inner, tag)
     return content[:end], end
@@ -380,13 +382,14 @@ def _repeats(thought: str, thoughts: tuple[str, ...]) -> bool:
 
 def _split_call(content: str, offset: int, number: int) -> tuple[str, tuple[Call, ...]]:
     """Split a content into the text before a call and the call; no call where there is none."""
-    start = content.find(TOOL_CALL_OPEN)
-    end = content.find(TOOL_CALL_CLOSE)
+    searched = hide_json(content)
+    start = searched.find(TOOL_CALL_OPEN)
+    end = searched.find(TOOL_CALL_CLOSE)
     if start < 0:
         if end >= 0:
             raise refusal(UnreadableReason.MISPLACED_TAG, number, offset + end, TOOL_CALL_CLOSE)
         return content, ()
-    second = content.find(TOOL_CALL_OPEN, start + 1)
+    second = searched.find(TOOL_CALL_OPEN, start + 1)
     if second >= 0:
         detail = "a second call in one turn"
         raise refusal(UnreadableReason.PARALLEL_CALLS, number, offset + second, detail)
@@ -421,5 +424,6 @@ def is_tool_response(content: str) -> bool:
     """Return whether a message is wholly one response of a tool, in its tags."""
     text = content.strip()
     is_framed = text.startswith(TOOL_RESPONSE_OPEN) and text.endswith(TOOL_RESPONSE_CLOSE)
-    num_tags = text.count(TOOL_RESPONSE_OPEN) + text.count(TOOL_RESPONSE_CLOSE)
+    searched = hide_json(text, TOOL_RESPONSE_OPEN, TOOL_RESPONSE_CLOSE)
+    num_tags = searched.count(TOOL_RESPONSE_OPEN) + searched.count(TOOL_RESPONSE_CLOSE)
     return is_framed and num_tags == 2

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from coa.foreign.foreign_tags import hide_json
 from coa.foreign.step_makers import action_step, answer_step, observation_step, thought_steps
-from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TagFamily, Tags
+from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TOOL_CALL_TEXT, TagFamily, Tags
 from coa.foreign.tool_call_json import read_tool_call
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
@@ -38,8 +39,9 @@ def read_tagged_text(text: str, family: TagFamily) -> tuple[Step, ...]:
 
 @lru_cache(maxsize=4)
 def find_tags(text: str) -> frozenset[str]:
-    """Return the opening and closing tags of all families that occur in a text."""
-    return frozenset(_ANY_TAG.findall(text))
+    """Return the opening and closing tags of all families in a text, those inside JSON left out."""
+    without_calls = hide_json(text)
+    return frozenset(_ANY_TAG.findall(hide_json(without_calls, *TOOL_CALL_TEXT.observation)))
 
 
 def tell_family(text: str) -> TagFamily | None:
@@ -73,7 +75,7 @@ class _Reading:
     """The tools of the calls without an observation so far, in order."""
 
     def read(self) -> tuple[Step, ...]:
-        tags = _TAGS[self.family.format].finditer(self.text)
+        tags = _TAGS[self.family.format].finditer(self._without_json())
         openings = {tags.open: tool for tool, tags in self.family.calls}
         for tag in tags:
             self._expect_observation(tag, openings)
@@ -91,6 +93,15 @@ class _Reading:
                 raise _misplaced(tag)
         self._add_bare_answer()
         return tuple(self.steps)
+
+    def _without_json(self) -> str:
+        """Return the text to look for tags in: without JSON where the family's calls are JSON."""
+        searched = self.text
+        for tool, tags in self.family.calls:
+            if not tool:
+                searched = hide_json(searched, tags.open, tags.close)
+                searched = hide_json(searched, *self.family.observation)
+        return searched
 
     def _add(self, step: Step) -> None:
         self.steps.append(step)

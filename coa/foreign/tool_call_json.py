@@ -8,12 +8,11 @@ import json
 from typing import Any, NamedTuple
 
 from coa.foreign.files import storable
+from coa.foreign.foreign_tags import CODE_CLOSE, CODE_OPEN, end_of_json
 from coa.foreign.unreadable import UnreadableError, UnreadableReason
 
 _ARGUMENTS = ("arguments", "parameters")
 """The names under which templates write the arguments; Llama's templates write the second."""
-_CODE_OPEN, _CODE_CLOSE = "<code>", "</code>"
-"""Tongyi's policies write the code of a Python call after the JSON, in these tags."""
 
 
 class ToolCall(NamedTuple):
@@ -117,10 +116,10 @@ def _is_json_object(text: str) -> bool:
 
 def _cut_code(text: str, offset: int) -> tuple[str, str]:
     """Cut the code of a Python call off; it is empty where there is none."""
-    start = text.find(_CODE_OPEN)
-    if start < 0 or not text.rstrip().endswith(_CODE_CLOSE):
+    start = text.find(CODE_OPEN, max(end_of_json(text, 0), 0))
+    if start < 0 or not text.rstrip().endswith(CODE_CLOSE):
         return text, ""
-    code = text[start + len(_CODE_OPEN) : text.rindex(_CODE_CLOSE)].strip()
+    code = text[start + len(CODE_OPEN) : text.rindex(CODE_CLOSE)].strip()
     if not code:
         raise UnreadableError(UnreadableReason.EMPTY_TURN, offset + start, "empty code")
     return text[:start], code

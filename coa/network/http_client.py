@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -388,8 +388,46 @@ def allow() -> None:
     """Allow every attempt."""
 
 
+_MIN_MASKED_CHARS = 8
+"""Shorter values, such as `EMPTY`, are words that a model may write."""
+
+
+class _Mask:
+    """Masks secrets in replies, also where JSON or an address spells their characters otherwise."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        longest_first = sorted(secrets, key=len, reverse=True)
+        spelt = [b"".join(map(_spellings, secret)) for secret in longest_first]
+        self._pattern = re.compile(b"|".join(spelt))
+        self._plain = [secret.encode() for secret in secrets]
+
+    def hide(self, body: bytes) -> bytes:
+        """Return the body of a reply with `***` for each secret."""
+        has_plain = any(secret in body for secret in self._plain)
+        if not has_plain and not any(escape in body for escape in _ESCAPES):
+            return body
+        return self._pattern.sub(_MASKED, body)
+
+
+_MASKED = b"***"
+_ESCAPES = (b"\\u00", b"\\/", b'\\"', b"%")
+"""What a spelling other than the plain one has."""
+
+
+def _spellings(sign: str) -> bytes:
+    """Return the expression of a character as itself or escaped."""
+    plain = re.escape(sign).encode()
+    if not sign.isascii():
+        return plain
+    code = b"%02x" % ord(sign)
+    slashed = b"|\\\\" + plain if sign in '/"\\' else b""
+    return b"(?:%b|\\\\u00(?i:%b)|%%(?i:%b)%b)" % (plain, code, code, slashed)
+
+
 class HttpClient:
     """A client of one server, or of several; `secrets` never appear in a message.
+
+    Those of them that are `masked` are masked in replies too: some servers repeat them there.
 
     With `servers`, requests name a path, and each attempt is sent to the server that is chosen.
     Each event loop has connections of its own: call `aclose` in the loop that used it.
@@ -404,6 +442,7 @@ class HttpClient:
         *,
         headers: Mapping[str, str],
         secrets: tuple[str, ...],
+        masked: tuple[str, ...] = (),
         before_attempt: Callable[[], None] = allow,
         before_repeat: Callable[[], None] = allow,
         servers: Servers | None = None,
@@ -414,6 +453,8 @@ class HttpClient:
         self._patience = patience
         self._headers = dict(headers)
         self._secrets = tuple(secret for secret in secrets if secret)
+        long_enough = [secret for secret in masked if len(secret) >= _MIN_MASKED_CHARS]
+        self._mask = _Mask(long_enough) if long_enough else None
         self._before_attempt = before_attempt
         self._before_repeat = before_repeat
         self._servers = servers or Servers([""])
@@ -462,7 +503,11 @@ class HttpClient:
             PassingFailure: There is no reply within `seconds`.
         """
         self._before_attempt()
-        return await self._channel().connections.send(method, url, seconds, options)
+        return self._masked(await self._channel().connections.send(method, url, seconds, options))
+
+    def _masked(self, reply: Reply) -> Reply:
+        """Return a reply without the secrets that are masked."""
+        return reply._replace(body=self._mask.hide(reply.body)) if self._mask else reply
 
     def require_success(self, reply: Reply) -> None:
         """Refuse a reply with another status than 200.
@@ -571,6 +616,7 @@ class HttpClient:
             asking.call.num_requests += 1
             with asking.call.sending():
                 reply = await channel.connections.send(asking.method, url, seconds, asking.options)
+            reply = self._masked(reply)
             self.require_success(reply)
             result = read(reply)
         except PassingFailure as failure:

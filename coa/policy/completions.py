@@ -42,7 +42,13 @@ from coa.policy.refusals import (
     quoted,
     refusal,
 )
-from coa.policy.server_settings import ServerSettings, read_key, require_key, require_usable
+from coa.policy.server_settings import (
+    ServerSettings,
+    read_key,
+    require_key,
+    require_usable,
+    secrets_of,
+)
 from coa.progress import Traffic
 from coa.records import protocol
 from coa.records.tokens import PieceEncoder
@@ -385,11 +391,13 @@ def _make_client(
     headers = {**_JSON, **settings.headers}
     if key:
         headers.setdefault("Authorization", f"Bearer {key}")
+    secrets = (key, *secrets_of(settings))
     return HttpClient(
         "policy's server",
         patience,
         headers=headers,
-        secrets=(key, *settings.headers.values()),
+        secrets=(*secrets, *settings.headers.values()),
+        masked=secrets,
         before_repeat=before_repeat,
         servers=Servers(settings.addresses),
         limits=limits,

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from coa.errors import ConfigError
+from coa.foreign.foreign_tags import end_of_call
 from coa.network.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError
 from coa.policy.chat.families import FAMILIES, ChatSettings
@@ -141,7 +142,7 @@ def _read_calls(body: str, grammar: Grammar, *, is_cut: bool) -> tuple[tuple[Cal
     fault = ""
     mark = "opened"
     while mark and not fault:
-        written, closing, after = _partition(body, grammar.call_close)
+        written, closing, after = _cut_call(body, grammar)
         if not closing and is_cut:
             break
         call = _read_call(written)
@@ -156,6 +157,15 @@ def _read_calls(body: str, grammar: Grammar, *, is_cut: bool) -> tuple[tuple[Cal
         if between.strip() and not fault:
             fault = f"text after a call: {between.strip()[:_MAX_SHOWN_OF_CALL]!r}"
     return tuple(calls), fault
+
+
+def _cut_call(body: str, grammar: Grammar) -> tuple[str, str, str]:
+    """Cut at the mark that closes a call; the same mark inside a string of its JSON does not."""
+    end = end_of_call(body, 0, grammar.call_close.strip())
+    found = _loose(grammar.call_close).search(body, max(end - 1, 0))
+    if found is None:
+        return body, "", ""
+    return body[: found.start()], found[0], body[found.end() :]
 
 
 def _read_call(written: str) -> Call | None:

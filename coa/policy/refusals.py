@@ -14,6 +14,7 @@ import msgspec
 from coa.errors import ServiceError
 from coa.network.http_client import Fault, GaveUp, HttpClient, Reply
 from coa.policy import RequestError
+from coa.policy.server_settings import shown_variable
 
 MISSING_PAGE = frozenset({404, 405})
 """Statuses for an address, or a model, that does not exist."""
@@ -116,8 +117,8 @@ def _missing_page_advice(server: Server, offers: Offers) -> str:
 
 
 def _key_advice(server: Server) -> str:
-    variable = server.key_variable
-    if not variable:
+    variable = shown_variable(server.key_variable)
+    if not server.key_variable:
         return (
             "put the key into an environment variable and set `api_key_env` to that variable's name"
         )

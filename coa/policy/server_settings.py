@@ -60,6 +60,12 @@ class ServerSettings:
         return tuple(address.rstrip("/") for address in listed)
 
 
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_WORD = re.compile(r"(?:^|_)(?:key|token|secret|auth|password|api)(?:_|$)", re.IGNORECASE)
+_LONGEST_NAME = 40
+
+
 def require_usable(settings: ServerSettings, place: str) -> None:
     """Check that requests can be sent with these settings, which stand in `place`.
 
@@ -110,6 +116,28 @@ def read_key(variable: str) -> str:
     return key
 
 
+def secrets_of(settings: ServerSettings) -> list[str]:
+    """List the headers' values that are secret by the header's name, and their keys alone."""
+    found: list[str] = []
+    for name, value in settings.headers.items():
+        if _SECRET_HEADER.search(name):
+            found += [value, *value.split()[-1:]]
+    return found
+
+
+def shown_variable(variable: str) -> str:
+    """Return the name of an environment variable to be shown; masked where it may be a key.
+
+    Keys are random: letters with digits among them, or with signs that no name has.
+    """
+    is_name = _VARIABLE.fullmatch(variable) is not None
+    has_digit = any(sign.isdigit() for sign in variable)
+    is_telling = _SECRET_WORD.search(variable) is not None or not has_digit
+    if variable in os.environ or (is_name and is_telling and len(variable) <= _LONGEST_NAME):
+        return variable
+    return "(masked: it looks like the key itself)"
+
+
 def require_key(settings: ServerSettings, place: str) -> None:
     """Check that the key is there, before a run writes anything; the settings stand in `place`.
 
@@ -118,8 +146,17 @@ def require_key(settings: ServerSettings, place: str) -> None:
     """
     variable = settings.api_key_env
     if variable and not read_key(variable):
+        name = shown_variable(variable)
+        if name != variable:
+            raise ConfigError(
+                "this is not the name of an environment variable",
+                where=f"{place}.api_key_env",
+                expected="a name such as TEACHER_KEY, which holds the key",
+                got=name,
+                fix="export TEACHER_KEY=... and name that variable; renew a key that was committed",
+            )
         raise ConfigError(
-            f"the environment variable {variable} is not set, and the server needs its key",
+            f"the environment variable {name} is not set, and the server needs its key",
             where=f"{place}.api_key_env",
-            fix=f"export {variable}=..., or empty `api_key_env` where no key is needed",
+            fix=f"export {name}=..., or empty `api_key_env` where no key is needed",
         )

@@ -3,6 +3,8 @@
 Two questions are near when they share most of their words, in any order, and most of the weight of
 these words. A word is the heavier, the fewer questions have it. Questions that share only their
 form ("are both directors from the same country") differ in their names, and names are rare.
+A long word that no question has counts as one from which it differs by one typing mistake. A
+question that holds all words of another one, and hardly any others, is near it whatever they weigh.
 
 The limit depends on the set of questions. Real questions seldom resemble each other, and sharing
 70% is enough. Questions made by templates differ in one word and mean another thing. So each set is
@@ -29,6 +31,10 @@ _STEPS = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 _MAX_SHARE_ALIKE = 0.02
 _MAX_SAMPLE = 1000
 """Questions of a set that are compared with all of it."""
+_ADDED_PER_WORD = 1 / 6
+"""A question that holds another one adds so many words for each of its words, or one."""
+_MIN_TYPED = 5
+"""In words of so many letters typing mistakes are looked for; shorter ones would be others."""
 
 
 class Near(NamedTuple):
@@ -49,6 +55,16 @@ def question_key(question: str) -> str:
     # Folding may bring to light an article that was spelt with a look-alike letter.
     plain = normalise(fold_look_alikes(normalise(question)))
     return _SPACE.sub("", plain)
+
+
+class _Asked(NamedTuple):
+    """The words of a question that is looked for."""
+
+    num_words: int
+    known: tuple[str, ...]
+    """Words that some question has, or, of one of the index, all its words."""
+    mistyped: tuple[tuple[str, ...], ...] = ()
+    """For each other word those that it may have been mistyped for."""
 
 
 class NearQuestions:
@@ -73,12 +89,21 @@ class NearQuestions:
         for name in self.min_similarity:
             self.min_similarity[name] = self._measure(name)
         self._index = self._rare_words()
+        self._by_rarest: dict[str, list[int]] = {}
+        for place, words_of_place in enumerate(self._words):
+            if words_of_place:
+                self._by_rarest.setdefault(words_of_place[0], []).append(place)
+        self._mistyped: dict[str, list[str]] = {}
+        for word in self._counts:
+            if _may_be_mistyped(word):
+                for less in _one_letter_less(word):
+                    self._mistyped.setdefault(less, []).append(word)
 
     def nearest(self, question: str) -> Near | None:
         """Return the nearest question, or None where none is near enough."""
-        own = self._by_rarity(_numbered_words(question))
-        best: Near | None = None
-        for near in self._near(own):
+        asked = self._read(question)
+        best: Near | None = self._held(asked)
+        for near in self._near(asked):
             if near.similarity < self._limit(near.place):
                 continue
             # Of equally near questions the first one counts: they come in order.
@@ -86,22 +111,67 @@ class NearQuestions:
                 best = near
         return best
 
+    def _read(self, question: str) -> _Asked:
+        """Split a question into words, and find what unknown ones were mistyped for."""
+        numbered = _numbered_words(question)
+        known: list[str] = []
+        mistyped: list[tuple[str, ...]] = []
+        for word in numbered:
+            if word in self._counts:
+                known.append(word)
+                continue
+            meant: set[str] = set()
+            if _may_be_mistyped(word, _MIN_TYPED - 1):
+                for less in _one_letter_less(word):
+                    meant.update(self._mistyped.get(less, ()))
+            mistyped.append(tuple(sorted(meant)))
+        return _Asked(len(numbered), tuple(known), tuple(mistyped))
+
+    def _held(self, asked: _Asked) -> Near | None:
+        """Find the longest question whose words the asked one holds, with hardly any others."""
+        mine = set(asked.known).union(*asked.mistyped)
+        longest = -1
+        for word in sorted(mine):
+            for place in self._by_rarest.get(word, ()):
+                theirs = self._words[place]
+                most_added = max(1, int(_ADDED_PER_WORD * len(theirs)))
+                is_short = asked.num_words - len(theirs) > most_added
+                if is_short or not mine.issuperset(theirs):
+                    continue
+                if longest < 0 or len(theirs) > len(self._words[longest]):
+                    longest = place
+        if longest < 0:
+            return None
+        theirs = self._words[longest]
+        return Near(longest, 2 * len(theirs) / (asked.num_words + len(theirs)))
+
     def _limit(self, place: int) -> float:
         return self.min_similarity[self._sets[place]]
 
-    def _near(self, own: Sequence[str]) -> Iterator[Near]:
+    def _near(self, asked: _Asked) -> Iterator[Near]:
         """Find the questions that share most words with one, and how similar each is."""
+        mine = set(asked.known)
+        own = self._by_rarity(tuple(mine.union(*asked.mistyped)))
         if not own:
             return
-        mine = set(own)
-        total = self._weight(own)
+        unknown = self._weight_of("")
+        known_total = self._weight(asked.known)
+        least = known_total
+        for meant in asked.mistyped:
+            least += min(map(self._weight_of, meant), default=unknown)
         smallest = min(self.min_similarity.values(), default=1.0)
         places: set[int] = set()
-        for word in self._prefix(own, total, smallest):
+        for word in self._prefix(own, least, smallest):
             places.update(self._index.get(word, ()))
         for place in sorted(places):
-            shared = mine.intersection(self._words[place])
-            num_words = len(own) + len(self._words[place])
+            theirs = self._words[place]
+            shared = mine.intersection(theirs)
+            total = known_total
+            for meant in asked.mistyped:
+                found = [word for word in meant if word in theirs and word not in shared]
+                shared.update(found[:1])
+                total += self._weight_of(found[0]) if found else unknown
+            num_words = asked.num_words + len(theirs)
             if 2 * len(shared) >= _MIN_SHARED_WORDS * num_words:
                 weight = total + self._totals[place]
                 yield Near(place, 2 * self._weight(shared) / weight)
@@ -121,13 +191,14 @@ class NearQuestions:
     def _prefix(self, own: Sequence[str], total: float, limit: float) -> Sequence[str]:
         """Return the rarest words of which every near question must share one.
 
-        Without them the other words weigh too little for the limit.
+        Without them the other words weigh too little for the limit. `total` is the least weight of
+        the question; `own` may weigh more, where several words may have been meant.
 
         Of two questions with weights A and B that share W, 2W >= limit (A + B) and B >= W give
         W >= limit A / (2 - limit).
         """
         needed = limit * total / (2 - limit) - 1e-9
-        left = total
+        left = self._weight(own)
         for k, word in enumerate(own):
             if left < needed:
                 return own[:k]
@@ -161,11 +232,21 @@ class NearQuestions:
         """Return the similarity to the nearest question of the set that has other words."""
         own = self._words[place]
         nearest = 0.0
-        for near in self._near(own):
+        for near in self._near(_Asked(len(own), own)):
             is_in_set = self._sets[near.place] == self._sets[place]
             if is_in_set and self._words[near.place] != own:
                 nearest = max(nearest, near.similarity)
         return nearest
+
+
+def _may_be_mistyped(word: str, least: int = _MIN_TYPED) -> bool:
+    """Tell whether a word is long and has letters alone: one other digit makes another year."""
+    return len(word) >= least and word.isalpha()
+
+
+def _one_letter_less(word: str) -> set[str]:
+    """List a word and what is left of it without one letter: two forms of a word share one."""
+    return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
 
 
 def _numbered_words(question: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ import re
 import unicodedata
 
 WORD = re.compile(r"\w+")
-_ASCII_GAPS = {code: " " for code in range(128) if not WORD.match(chr(code))}
+_PART = re.compile(r"[^\W_]+")
+_ASCII_GAPS = {code: " " for code in range(128) if not _PART.match(chr(code))}
 
 _CYRILLIC = "АВЕЅІЈКМНОРСТУХԌЬавеѕіјкмнорстухԁһԛԝӏ"
 _CYRILLIC_AS_LATIN = "ABESIJKMHOPCTYXGbabesijkmhopctyxdhqwl"
@@ -51,8 +52,8 @@ def fold_look_alikes(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Split a text into words in lower case, in order; a word is letters, digits, underscores."""
+    """Split a text into words in lower case, in order; a word is letters and digits."""
     if text.isascii():
         return text.lower().translate(_ASCII_GAPS).split()
     # Case is folded word by word: the lower case of a letter may hold a sign that ends a word.
-    return " ".join(WORD.findall(fold_look_alikes(text))).lower().split()
+    return " ".join(_PART.findall(fold_look_alikes(text))).lower().split()

@@ -62,7 +62,7 @@ _QUOTED = re.compile(
     | {THINK_OPEN}.*?(?:{THINK_CLOSE}|\Z)
     | ```.*?(?:```|\Z)
     | `[^`]*(?:`|\Z)
-    | "(?:\\.|[^"\\])*(?:"|\Z)
+    | "(?:\\.|[^"\\])*(?:"|\\?\Z)
     | “[^”]*(?:”|\Z)
     | «[^»]*(?:»|\Z)
     | ‘[^’]*(?:’|\Z)
@@ -72,6 +72,7 @@ _QUOTED = re.compile(
     re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 """What a judge thinks or quotes. A quotation that is never closed reaches to the end."""
+_APOSTROPHE_END = re.compile(r"'(?!\w)")
 
 
 def read_verdict(reply: str, words: Iterable[str]) -> str | None:
@@ -79,8 +80,19 @@ def read_verdict(reply: str, words: Iterable[str]) -> str | None:
 
     A verdict is alone on its line, also after `Verdict:` and in bold print.
     """
-    plain = _QUOTED.sub(" ", reply)
+    plain = _QUOTED.sub(" ", _without_open_apostrophes(reply))
     alternatives = "|".join(map(re.escape, words))
     alone = rf"^[^\w\n]*(?:(?i:verdict|grade)[^\w\n]+)?({alternatives})[^\w\n]*$"
     found = set(re.findall(alone, plain, re.MULTILINE))
     return found.pop() if len(found) == 1 else None
+
+
+def _without_open_apostrophes(reply: str) -> str:
+    """Replace the apostrophes after the last one that may end a quotation.
+
+    They begin none. Looking for the end of each would take time that grows with the square.
+    """
+    end = 0
+    for found in _APOSTROPHE_END.finditer(reply):
+        end = found.end()
+    return reply[:end] + reply[end:].replace("'", ",")

@@ -66,6 +66,7 @@ class Caller:
             patience,
             headers=headers,
             secrets=(secret,),
+            masked=(secret,),
             before_attempt=before_attempt or allow,
         )
         self._deadline_seconds = patience.deadline_seconds

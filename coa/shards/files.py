@@ -123,10 +123,16 @@ def _entries(folder: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".")]
 
 
+_MOST_DIGITS = 6
+"""Folders that name more shards than a million are no shards."""
+
+
 def _shard_of(path: Path) -> Shard | None:
     """Return the shard of a folder; None where it is none."""
     numbers = _FOLDER.fullmatch(path.name)
-    if not numbers or not path.is_dir() or int(numbers[1]) > int(numbers[2]):
+    if not numbers or not path.is_dir() or len(numbers[2]) > _MOST_DIGITS:
+        return None
+    if int(numbers[1]) > int(numbers[2]):
         return None
     return Shard(int(numbers[1]), int(numbers[2]))
 

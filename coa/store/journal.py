@@ -35,6 +35,7 @@ from coa.store.journal_file import (
     acquire,
     check_journal,
     prepare,
+    read_text,
     translate_errors,
 )
 from coa.store.under_way import CallUnderWay
@@ -58,8 +59,10 @@ logger = logging.getLogger(__name__)
 
 _Reply = TypeVar("_Reply")
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_ALL_CALLS = "SELECT kind, who, seconds, CAST(reply AS BLOB) FROM calls"
-_FIND = "SELECT CAST(reply AS BLOB), who, seconds, finished_at FROM calls WHERE key = ?"
+_ALL_CALLS = "SELECT kind, who, CAST(seconds AS REAL), CAST(reply AS BLOB) FROM calls"
+_FIND = (
+    "SELECT CAST(reply AS BLOB), who, CAST(seconds AS REAL), finished_at FROM calls WHERE key = ?"
+)
 _PUT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -219,6 +222,7 @@ class JournalReader:
             address = f"file:{quote(str(self.path))}?{manner}"
             self._connection = sqlite3.connect(address, uri=True)
             stack.callback(self._connection.close)
+            self._connection.text_factory = read_text
             check_journal(self._connection, self.path)
             self._opened = stack.pop_all()
         return self
@@ -333,6 +337,7 @@ class Journal:
                     self.path, isolation_level=None, check_same_thread=False
                 )
                 stack.callback(connection.close)
+                connection.text_factory = read_text
                 prepare(connection, self.path, is_alone=self._is_alone, is_synced=self._is_synced)
             self.earlier = [
                 stack.enter_context(JournalReader(path)) for path in self._earlier_paths
@@ -363,15 +368,17 @@ class Journal:
 
     def calls(self) -> Iterator[Call]:
         """Yield all calls that were paid, those of earlier journals too."""
-        for row in self._execute(_ALL_CALLS, ()):
-            yield Call(*row)
+        with translate_errors(self.path):
+            for row in self._execute(_ALL_CALLS, ()):
+                yield Call(*row)
         for journal in self.earlier:
             yield from journal.calls()
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the table."""
-        for row in self._execute("SELECT * FROM calls", ()):
-            yield Row(*row)
+        with translate_errors(self.path):
+            for row in self._execute("SELECT * FROM calls", ()):
+                yield Row(*row)
 
     def put(self, key: str, reply: bytes, *, kind: CallKind, who: str, seconds: float) -> None:
         """Record a finished call; it is committed when this returns.

@@ -21,6 +21,8 @@ outputs before it runs the stage again."""
 JOURNAL_VERSION = 1
 """The version of the table; raised with every change of it."""
 
+_MAX_HOLDER = 300
+"""So many bytes name a process and its machine."""
 _APPLICATION_ID = 0x436F414A
 """The letters CoAJ in the file's header: it tells a journal from any other SQLite file."""
 _SCHEMA = f"""
@@ -91,13 +93,19 @@ def acquire(lock: FileLock, path: Path, wait_seconds: float) -> None:
 
 def _name_holder(pid_file: Path) -> str:
     """Name the process, and its machine where that is another one."""
-    pid, _, host = (pid_file.read_text() if pid_file.exists() else "").partition(" ")
+    written = pid_file.read_bytes()[:_MAX_HOLDER] if pid_file.is_file() else b""
+    pid, _, host = written.decode("utf-8", "replace").partition(" ")
     is_elsewhere = host not in ("", socket.gethostname())
     if is_elsewhere:
         return f"process {pid} on {host}"
     if pid == str(os.getpid()):
         return "this very process"
     return f"process {pid or '(not yet known)'}"
+
+
+def read_text(text: bytes) -> str:
+    """Read a text of the table; damaged characters are replaced: they cost one call, not all."""
+    return text.decode("utf-8", "replace")
 
 
 def prepare(

@@ -14,6 +14,10 @@ from curate.diagnosis.same_names import date_of, in_one_way, with_countries
 
 _CLOSED = {"yes": "yes", "no": "no", "true": "yes", "false": "no", "noanswer": "noanswer"}
 _SUFFIXES = frozenset({"jr", "sr", "ii", "iii"})
+_TITLES = re.compile(
+    r"(?:(?:vice|former|first|prime) )?(?:president|king|queen|prince|princess|minister|emperor|"
+    r"sir|dame|lord|lady|dr|professor|saint|senator|governor|general|captain) (?=\w)"
+)
 _POSSESSIVE = re.compile(r"['’]s\b")  # noqa: RUF001
 _HEAD_END = re.compile(r",|\bin\b")
 _AND = re.compile(r"\band\b")
@@ -21,6 +25,13 @@ _BEFORE_BRACKET = 120
 """The name that a bracket explains is among so many characters before it."""
 _CALLED = "(?:known as|known simply as|short for|abbreviated as|nicknamed|also called)"
 """Words between two names of the same thing."""
+_ROLES = (
+    "member|singer|vocalist|frontman|frontwoman|guitarist|bassist|drummer|keyboardist|rapper|"
+    "leader|founder|co founder|cofounder|half|brand|brands|trademark|trade name"
+)
+_BELONGS = f"(?:{_ROLES})(?: (?:of|for|in|from|with|by|owned by|made by|belonging to))+"
+"""Words between somebody and the band, or a brand and the firm, that answers a question as well."""
+_HAS = "(?:fronted by|led by|headed by|formed by|founded by|whose (?:brand|brands) (?:is|are))"
 _MIN_WORDS = 2
 """The least number of words of a name with first and last part."""
 _MAX_NAME = 5
@@ -73,7 +84,8 @@ def says_the_same(
     Words of the question count for nothing: `Karakoram` says `Karakoram mountain range` where a
     range is asked for, and `film` says nothing of `erotic thriller film` where it is asked whether
     it was a film. `texts` are the policy's thoughts and what it was shown: `answer (accepted)` or
-    `answer, known as accepted` in them makes the two one.
+    `answer, known as accepted` in them makes the two one. So does `answer, the singer of accepted`,
+    or `accepted, a brand of answer`, where the question names neither, nor asks for a singer.
     """
     question = normalise(question)
     ours = normalise(_POSSESSIVE.sub("", answer))
@@ -94,12 +106,14 @@ def says_the_same(
             return True
     if _is_another_form(in_one_way(_plain(ours)), in_one_way(_plain(theirs)), question):
         return True
-    if _head(answer) == _head(accepted):
+    if _TITLES.match(theirs) and _is_named(_TITLES.sub("", theirs, count=1), ours):
+        return True
+    if _head(answer) == _head(accepted) or _is_described(answer, accepted):
         return True
     if len(answer) > _BEFORE_BRACKET:
         return False
     for text in texts:
-        if _is_bracketed(text, answer, accepted) or _is_called(text, ours, theirs):
+        if _is_bracketed(text, answer, accepted) or _is_called(text, ours, theirs, question):
             return True
     return False
 
@@ -244,6 +258,17 @@ def _is_item(answer: str, accepted: str) -> bool:
     return False
 
 
+def _is_described(answer: str, accepted: str) -> bool:
+    """Tell whether the accepted answer is a part of the name given, and a description of it.
+
+    Makoto Koshinaka; Makoto, born July 15, 1980.
+    """
+    name, comma, _ = accepted.partition(",")
+    theirs = content_words(name)
+    is_name = len(answer.split()) <= _MAX_NAME and name[:1].isupper()
+    return bool(comma and theirs) and is_name and theirs <= content_words(answer)
+
+
 def _head(text: str) -> str:
     """Cut off the place in which a place lies: Annonay, France; Annonay in Ardèche."""
     return normalise(_HEAD_END.split(text, maxsplit=1)[0])
@@ -260,11 +285,13 @@ def _is_bracketed(text: str, answer: str, accepted: str) -> bool:
     return False
 
 
-def _is_called(text: str, answer: str, accepted: str) -> bool:
-    """Tell whether a line of a text says that one is called the other.
+def _is_called(text: str, answer: str, accepted: str, question: str) -> bool:
+    """Tell whether a line of a text says that one is called the other, or is a part of it.
 
-    `OSRIC, short for Old School ...`
+    `OSRIC, short for Old School ...`; `Dave Grohl is the singer of the Foo Fighters`.
     """
+    asks_for_part = re.search(rf"\b(?:{_ROLES})s?\b", question) is not None
+    are_hidden = not _is_named(answer, question) and not _is_named(accepted, question)
     lowered = text.lower()
     if answer.split()[0] not in lowered or accepted.split()[0] not in lowered:
         return False
@@ -276,7 +303,18 @@ def _is_called(text: str, answer: str, accepted: str) -> bool:
             called = rf"\b{re.escape(one)} (?:\S+ ){{0,8}}{_CALLED} {re.escape(other)}\b"
             if re.search(called, norm):
                 return True
+            if not are_hidden or asks_for_part:
+                continue
+            for words_between in (_BELONGS, _HAS):
+                near = rf"\b{re.escape(one)} (?:\S+ ){{0,8}}{words_between}"
+                if re.search(rf"{near} (?:\S+ ){{0,3}}{re.escape(other)}\b", norm):
+                    return True
     return False
+
+
+def _is_named(name: str, question: str) -> bool:
+    """Tell whether a normalised question has a normalised name as whole words."""
+    return f" {name} " in f" {question} "
 
 
 def names_without_giving(answer: str, accepted: str, question: str = "") -> bool:

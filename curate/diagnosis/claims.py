@@ -105,6 +105,14 @@ _PLAIN_VALUE = re.compile(r"\s*(?:that |it is |it's |it was |is |was |:)*\s*([^,
 _MAX_CHARS = 100_000
 """So many characters are read of a trajectory's thoughts, and of one observation: a longer rollout
 has gone wrong before, and the time of reading grows with the square of its sentences."""
+_EMPTY_HANDED = re.compile(
+    r"\s*(?:<[^<>]{1,40}>\s*)?(?:could not find\b|no results?\b|nothing (?:was )?found\b|"
+    r"invalid action\b|the last page \w+ was not found\b)",
+    re.IGNORECASE,
+)
+"""The beginning of an observation that shows no passage; what else it names was not found."""
+_NO_SEARCHES = frozenset({"calculate", "finish", "reflect"})
+"""Tools that find nothing: what they are given is no query."""
 _MAX_PLAIN_WORDS = 6
 """Longer remainders after a cue are clauses, not values."""
 _NOT_NAMES_TEXT = """
@@ -163,11 +171,13 @@ class _Reading:
         for i, step in enumerate(steps):
             if step.kind is StepKind.OBSERVATION:
                 shown = step.text[:_MAX_CHARS]
+                if _EMPTY_HANDED.match(shown):
+                    shown = ""
                 norm = padded(shown)
                 self._shown += norm
                 self._all_shown += norm
                 yield Utterance(i, step.kind, shown, norm)
-            elif step.kind is StepKind.ACTION:
+            elif step.kind is StepKind.ACTION and step.tool not in _NO_SEARCHES:
                 query = (step.argument or "")[:_MAX_CHARS]
                 self._said += padded(query)
                 yield Utterance(i, step.kind, query, padded(query))

@@ -26,7 +26,7 @@ from curate.diagnosis.case import (
 )
 from curate.diagnosis.claims import Basis, Claim, is_in, padded, says_not_found, texts_of
 from curate.diagnosis.gold import Gold, GoldFact, GoldPassage, is_in_any
-from curate.diagnosis.queries import Wanted, content_words, is_good
+from curate.diagnosis.queries import Wanted, content_words, is_good, repeated_in_vain
 from curate.diagnosis.untitled import diagnose_without_titles
 
 
@@ -203,10 +203,11 @@ def _query_trouble(case: Case, place: Place) -> list[Finding]:
         return []
     thoughts = texts_of(between, StepKind.THOUGHT)
     wanted = _wanted(case, place, " ".join(thoughts))
-    query = queries[-1]
+    again = repeated_in_vain(queries)
+    query = again or queries[-1]
     cause = Cause.BAD_QUERY
     for each in queries:
-        if is_good(each.text, wanted, case.asking):
+        if again is None and is_good(each.text, wanted, case.asking):
             query = each
             cause = Cause.RETRIEVAL_MISS
             break

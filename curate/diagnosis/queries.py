@@ -1,7 +1,7 @@
 """Judge whether a query was good, by its words and those of the passage it should have found."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ _STEM = 5
 NAMED_SHARE = 2 / 3
 """Share of a title's words that names it: `Collier Transit` is Collier Area Transit, while half of
 a person's name names nobody."""
+
+_OFTEN = 3
+"""A query that was asked so many times will find nothing else."""
 
 _MIN_ADDED = 3
 """Number of words from which on a value is long."""
@@ -114,6 +117,20 @@ def asking_words(questions: Iterable[str]) -> frozenset[str]:
             if word.islower():
                 words.add(_singular(word))
     return frozenset(words) - _STOP_WORDS
+
+
+def repeated_in_vain(queries: Sequence[Query]) -> Query | None:
+    """Find the first repetition of a query that was asked again and again, in place of others.
+
+    Its words may stand in another order. The repetitions are at least half of all searches.
+    """
+    asked: dict[frozenset[str], list[Query]] = {}
+    for query in queries:
+        asked.setdefault(content_words(query.text), []).append(query)
+    for same in asked.values():
+        if len(same) >= _OFTEN and 2 * len(same) >= len(queries):
+            return same[1]
+    return None
 
 
 def is_good(query: str, wanted: Wanted, asking: frozenset[str]) -> bool:

@@ -67,6 +67,8 @@ wv west virginia, wi wisconsin, wy wyoming
 """
 _STATES = dict(entry.strip().split(" ", 1) for entry in _STATES_TEXT.split(","))
 """The states of the United States by their postal codes."""
+_ROMAN_TEXT = "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi"
+_ROMAN = {word: str(number) for number, word in enumerate(_ROMAN_TEXT.split(), start=1)}
 _ERAS = {"ce": "ad", "bce": "bc"}
 _FULL_NAMES_TEXT = """
 andy andrew, bill william, bob robert, charlie charles, chuck charles, dave david, dick richard,
@@ -98,8 +100,8 @@ def with_digits(text: str) -> str:
 def in_one_way(text: str) -> str:
     """Write a normalised name as others write it: in full, with digits.
 
-    A short first name becomes the whole one, a state's postal code at the end its name, and
-    Washington, D.C., the District of Columbia.
+    A short first name becomes the whole one, a state's postal code at the end its name, a Roman
+    number at the end a digit, and Washington, D.C., the District of Columbia.
     """
     words = with_digits(text).split()
     if len(words) < 2:
@@ -107,6 +109,7 @@ def in_one_way(text: str) -> str:
     words[0] = _FULL_NAMES.get(words[0], words[0])
     words[-1] = _STATES.get(words[-1], words[-1])
     words[-1] = _ERAS.get(words[-1], words[-1])
+    words[-1] = _ROMAN.get(words[-1], words[-1])
     return " ".join(words).replace("washington district of columbia", "district of columbia")
 
 

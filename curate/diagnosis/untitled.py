@@ -6,6 +6,7 @@ recalled with confidence, cannot be told from a right one.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from coa.records.causes import Cause, Finding
@@ -22,6 +23,7 @@ from curate.diagnosis.case import (
     queries_in,
     quote,
     states,
+    was_shown,
     whole_place,
 )
 from curate.diagnosis.claims import (
@@ -37,7 +39,7 @@ from curate.diagnosis.claims import (
     texts_of,
 )
 from curate.diagnosis.gold import GoldFact
-from curate.diagnosis.queries import NAMED_SHARE, content_words, stems
+from curate.diagnosis.queries import NAMED_SHARE, content_words, repeated_in_vain, stems
 from curate.diagnosis.same_names import with_digits
 
 _NO_TITLES = "the question has no gold titles"
@@ -46,6 +48,8 @@ _MIN_THINGS = 2
 """A question about both of two things names so many."""
 _MIN_DESCRIBING = 2
 """A query about something without a name shares so many content words with the question."""
+_SEVERAL = 2
+"""So many queries are searching, and no mere check of an answer that was given."""
 _BOTH = frozenset({"both", "all", "each"})
 _INFERS = re.compile(r"\b(?:so|thus|therefore|hence|since|because|suggests?|indicates?)\b", re.I)
 """A guess with such a word follows from what was read; it is not about something else."""
@@ -70,14 +74,32 @@ def _ignored(case: Case) -> list[Finding]:
     answer = _accepted(case)
     if answer is None:
         return []
-    place = _place_of_answer(case, answer)
-    if _mentions(case, answer):
-        shown = _passages_with(case, answer.items)
-    else:
-        shown = case.shown(whole_place(case, answer)) or ()
-    if not shown:
+    is_mentioned = _mentions(case, answer)
+    at = _first_with(case, answer.items) if is_mentioned else _first_shown(case, answer)
+    if at is None:
         return []
+    shown = case.steps[case.said[at].step].passages or (NAMELESS,)
+    place = _place_of_answer(case, answer, at + 1)
     return [finding_on(Cause.EVIDENCE_IGNORED, place, shown, needs_titles=False)]
+
+
+def _dropped_at_last(case: Case) -> list[Finding]:
+    """Find an accepted answer that the last thought states, where another one was given.
+
+    The answer given is neither in that thought nor in anything that was shown: `yes` to an open
+    question, or the name of a command.
+    """
+    answer = _accepted(case)
+    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
+    if answer is None or not thoughts:
+        return []
+    last = [said for said in thoughts if said.step == thoughts[-1].step]
+    named = [said for said in last if holds_any(said.norm, answer.items)]
+    is_given = any(is_in(case.prediction, said.norm) for said in last)
+    if not named or is_given or _DENIES.search(named[-1].text) or was_shown(case, len(case.said)):
+        return []
+    evidence = f"{quote(named[-1].text)}, yet it answered {quote(case.prediction)}"
+    return [Finding(Cause.REASONING_SLIP, len(case.steps) - 1, evidence)]
 
 
 def _unsearched(case: Case) -> list[Finding]:
@@ -113,14 +135,18 @@ def _guessed_on_the_way(case: Case) -> list[Finding]:
         queries = [padded(query.text) for query in queries_in(case.said[i:])]
         is_searched = any(holds_any(query, new) for query in queries)
         if new and (is_searched or not must_be_searched):
-            return _judge_searches(case, case.said[since:i], claim)
+            before = case.said[since:i]
+            if queries_in(before) or not queries_in(case.said[i:]):
+                return _judge_searches(case, before, claim)
+            return _judge_searches_for_guess(case, new, claim)
     return []
 
 
 def _recalled(case: Case) -> list[Finding]:
     """Find an answer that the policy named before its first search.
 
-    An answer that the question names says nothing: it is in every first thought.
+    An answer that the question names says nothing: it is in every first thought. Where a later
+    query asks what was asked, and not for the answer alone, later rules judge what came of it.
     """
     if _accepted(case) is None or not queries_in(case.said) or is_in(case.prediction, _asked(case)):
         return []
@@ -128,7 +154,7 @@ def _recalled(case: Case) -> list[Finding]:
     if named is None or queries_in(case.said[:named]):
         return []
     _, claim = claim_of_answer(case, 0)
-    return _without_search(case, claim)
+    return _judge_searches_for_guess(case, (case.prediction,), claim)
 
 
 def _followed(case: Case) -> list[Finding]:
@@ -139,9 +165,12 @@ def _followed(case: Case) -> list[Finding]:
     answer = _accepted(case)
     if answer is None or gives_up(case.prediction):
         return []
-    for said in case.said:
+    names_the_asked = is_in(case.prediction, _asked(case))
+    if names_the_asked and not holds_any(_asked(case), answer.items):
+        return []  # a word of the question is in every passage
+    for i, said in enumerate(case.said):
         if said.kind is StepKind.OBSERVATION and _shows(said, case):
-            place = _place_of_answer(case, answer)
+            place = _place_of_answer(case, answer, i + 1)
             names = case.steps[said.step].passages
             return [finding_on(Cause.DISTRACTOR_FOLLOWED, place, names, needs_titles=False)]
     return []
@@ -188,10 +217,13 @@ def _asked(case: Case) -> str:
     return padded(case.question)
 
 
-def _place_of_answer(case: Case, fact: GoldFact) -> Place:
-    """Find the claim that states the answer given, in the place of the accepted one."""
-    end, claim = claim_of_answer(case, 0)
-    return Place(start=0, end=end, claim=claim, fact=fact)
+def _place_of_answer(case: Case, fact: GoldFact, start: int) -> Place:
+    """Find the claim that states the answer given, in the place of the accepted one.
+
+    Nothing that was said before the index `start`, where a passage was shown, can be blamed on it.
+    """
+    end, claim = claim_of_answer(case, start)
+    return Place(start=start, end=end, claim=claim, fact=fact)
 
 
 def _mentions(case: Case, fact: GoldFact) -> bool:
@@ -200,18 +232,55 @@ def _mentions(case: Case, fact: GoldFact) -> bool:
     return any(holds_any(said.norm, fact.items) for said in thoughts)
 
 
-def _passages_with(case: Case, items: Sequence[str]) -> tuple[str, ...]:
-    """List the passages of the first observation that holds an item."""
-    for said in case.observations():
-        if holds_any(said.norm, items):
-            return case.steps[said.step].passages or (NAMELESS,)
-    return ()
+def _first_with(case: Case, items: Sequence[str]) -> int | None:
+    """Find the index of the first observation that holds an item."""
+    for i, said in enumerate(case.said):
+        if said.kind is StepKind.OBSERVATION and holds_any(said.norm, items):
+            return i
+    return None
+
+
+def _first_shown(case: Case, fact: GoldFact) -> int | None:
+    """Find the index of the first observation that states a fact."""
+    place = whole_place(case, fact)
+    if not case.shown(place):
+        return None
+    # The more was shown, the more is stated: the first end will do from which on it is.
+    ends = range(1, len(case.said) + 1)
+    return bisect_left(ends, True, key=lambda end: bool(case.shown(place._replace(end=end))))
 
 
 def _without_search(case: Case, claim: Claim) -> list[Finding]:
     """Blame a claim for which nothing was searched."""
     evidence = quote(claim.sentence)
     return [Finding(cause, claim.step, evidence) for cause in causes_unsearched(case.mode, claim)]
+
+
+def _judge_searches_for_guess(case: Case, values: Sequence[str], claim: Claim) -> list[Finding]:
+    """Judge searches that were made only after a guess or a recollection.
+
+    A query that asks for what was guessed looks for nothing else. Where all do, nothing was
+    searched for a guess on the way, and badly for the answer; a single query only confirms it.
+    Where one asks what the question asks, later rules decide.
+    """
+    queries = queries_in(case.said)
+    thoughts = texts_of(case.said, StepKind.THOUGHT)
+    topic = content_words(" ".join([case.question, *thoughts]))
+    for query in queries:
+        is_about_guess = holds_any(padded(query.text), values)
+        if not is_about_guess and _asks(query.text, case, topic):
+            return []
+    if case.prediction not in values or len(queries) < _SEVERAL:
+        return _without_search(case, claim)
+    memory = Finding(memory_cause(claim), claim.step, quote(claim.sentence))
+    return [Finding(Cause.BAD_QUERY, queries[0].step, quote(queries[0].text)), memory]
+
+
+def _asks(query: str, case: Case, topic: frozenset[str]) -> bool:
+    """Tell whether a query asks what was asked: by a name, or by words of the question."""
+    if _names_and_asks(query, case, topic):
+        return True
+    return len(content_words(query) & content_words(case.question)) >= _MIN_DESCRIBING
 
 
 def _judge_searches(case: Case, between: Sequence[Utterance], claim: Claim) -> list[Finding]:
@@ -222,6 +291,9 @@ def _judge_searches(case: Case, between: Sequence[Utterance], claim: Claim) -> l
     memory = Finding(memory_cause(claim), claim.step, quote(claim.sentence))
     thoughts = texts_of(between, StepKind.THOUGHT)
     topic = content_words(" ".join([case.question, *thoughts]))
+    again = repeated_in_vain(queries)
+    if again is not None:
+        return [Finding(Cause.BAD_QUERY, again.step, f"again: {quote(again.text)}"), memory]
     for query in queries:
         if _names_and_asks(query.text, case, topic):
             return [Finding(Cause.RETRIEVAL_MISS, query.step, quote(query.text)), memory]
@@ -293,6 +365,7 @@ def _says_not_found_at_last(case: Case) -> bool:
 
 
 _RULES: tuple[Callable[[Case], list[Finding]], ...] = (
+    _dropped_at_last,
     _ignored,
     _unsearched,
     _guessed_on_the_way,
