@@ -17,7 +17,7 @@ import pytest
 
 from coa.errors import InputError, OutputError
 from coa.spending.ledger import Ledger
-from coa.spending.prices import CostParams
+from coa.spending.prices import CostParams, PriceKind
 from coa.store.journal import JOURNAL_VERSION, CallKind, Journal, JournalReader, request_key
 from tests.journal_support import (
     put,
@@ -309,7 +309,9 @@ def test_a_damaged_value_costs_at_most_its_own_call(tmp_path: Path, statement: s
     damage(path, statement)
     with Journal(path) as journal:
         journal.put("b" * 32, b'{"num_tokens": 4}', kind=CallKind.POLICY, who="m", seconds=1.0)
-        prices = CostParams(models={"m": {"input": 1.0, "output": 1.0}}, max_calls=9)
+        prices = CostParams(
+            models={"m": {PriceKind.INPUT: 1.0, PriceKind.OUTPUT: 1.0}}, max_calls=9
+        )
         assert Ledger(journal, prices).paid.tallies["m"].calls >= 1
         found = journal.find("b" * 32)
         assert found is not None and found.reply == b'{"num_tokens": 4}'

@@ -122,11 +122,12 @@ def asking_words(questions: Iterable[str]) -> frozenset[str]:
 def repeated_in_vain(queries: Sequence[Query]) -> Query | None:
     """Find the first repetition of a query that was asked again and again, in place of others.
 
-    Its words may stand in another order. The repetitions are at least half of all searches.
+    The repetitions are at least half of all searches. Only case and punctuation may differ: with
+    other words a query is another attempt.
     """
-    asked: dict[frozenset[str], list[Query]] = {}
+    asked: dict[tuple[str, ...], list[Query]] = {}
     for query in queries:
-        asked.setdefault(content_words(query.text), []).append(query)
+        asked.setdefault(tuple(WORD.findall(query.text.lower())), []).append(query)
     for same in asked.values():
         if len(same) >= _OFTEN and 2 * len(same) >= len(queries):
             return same[1]
