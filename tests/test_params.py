@@ -270,7 +270,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_file_says_how_to_write_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"coa params"):
+    with pytest.raises(ConfigError, match="coa params PROFILE"):
         Params.load("stage", [], tmp_path / "params.yaml")
 
 
@@ -280,7 +280,9 @@ def test_a_missing_file_says_how_to_write_it(tmp_path: Path) -> None:
         ("mien.yaml", "did you mean mine.yaml?"),
         ("tiny", "did you mean conf/tiny.yaml?"),
         ("conf/mine.yaml", "did you mean mine.yaml?"),
-        ("xyz.yaml", "name one of conf/base.yaml, conf/tiny.yaml, mine.yaml"),
+        ("xyz.yaml", "name one of conf/32b.yaml"),
+        ("xyz.yaml", "conf/base.yaml"),
+        ("xyz.yaml", "mine.yaml"),
     ],
 )
 def test_a_missing_profile_is_answered_with_those_that_are_there(
@@ -292,7 +294,7 @@ def test_a_missing_profile_is_answered_with_those_that_are_there(
         Path(path).write_text("stage: {size: 3}")
     with pytest.raises(ConfigError, match=f"there is no profile {name}") as caught:
         write_profile(Path(name), base=Path("conf/base.yaml"))
-    assert caught.value.details["what to do"] == advice
+    assert advice in caught.value.details["what to do"]
 
 
 @pytest.mark.parametrize(

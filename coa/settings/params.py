@@ -376,7 +376,8 @@ def _read_yaml(path: Path) -> DictConfig:
     except FileNotFoundError:
         fix = "check the path"
         if path.name == PARAMS_FILE.name:
-            fix = "run in the folder of your project, or make one: coa init FOLDER"
+            fix = "run in the folder of your project; `coa params PROFILE` writes the file, "
+            fix += "`coa init FOLDER` makes a project"
         raise ConfigError(f"{path} is missing", fix=fix) from None
     except (YAMLError, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}", got=str(error).replace("\n", " ")) from error
@@ -587,7 +588,9 @@ def _read_profile(profile: Path, base: DictConfig) -> DictConfig:
 
 def _no_profile(profile: Path) -> ConfigError:
     """Return the error for a profile that is not there, with the names of those that are."""
-    known = shipped_profiles() | find_profiles(Path()) | find_profiles(profile.parent)
+    known = shipped_profiles()
+    for folder in (DEFAULT_PROFILE.parent, Path(), profile.parent):
+        known |= find_profiles(folder)
     similar = most_similar(profile.stem, known)
     fix = (
         f"did you mean {known[similar]}?"
