@@ -11,13 +11,18 @@ What is kept of trajectories is read from the filter's file, of pairs from the f
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
-import polars as pl
+import msgspec
 
-from coa.records.trajectory import Mode
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
+from coa.records.trajectory import Author, Mode, Step
 from coa.rollout.runtime import JOURNALS
 from coa.settings.params import Params
 from coa.shards.files import SHARDS, whole_name
@@ -25,7 +30,7 @@ from coa.spending.ledger import Spending, Tally, price_journal
 from coa.spending.prices import CostParams
 from coa.store import tables
 from coa.store.files import DATA, FILTERED, KEPT, PAIRS, SAMPLED
-from coa.store.journal import JournalReader, Runs, add_runs, is_open
+from coa.store.journal import CallKind, JournalReader, Runs, add_runs, is_open
 
 _MAX_STAGE = 17
 _MAX_MODEL = 19
@@ -56,6 +61,16 @@ _YIELDS = (
 _SECONDS_PER_HOUR = 3600
 
 
+class Kept(NamedTuple):
+    """The rows that were kept of what a stage wrote."""
+
+    num_rows: int
+    """Rows that calls in the stage's journals have written."""
+    path: Path
+    num_others: int
+    """Rows that another run has written, whose calls are not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageCosts:
     """What one stage paid, and what came of it."""
@@ -68,6 +83,8 @@ class StageCosts:
     """Rows that were kept; None where that is not known."""
     num_running: int = 0
     """Shards that run now, and that are not counted yet."""
+    of_others: Kept | None = None
+    """The kept rows, where another run has written some of them."""
 
 
 def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
@@ -85,6 +102,7 @@ def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
         spending = Spending()
         runs = Runs()
         num_running = 0
+        read: list[Path] = []
         for path in journals[name]:
             if path.parent != folder and is_open(path):
                 num_running += 1
@@ -92,28 +110,77 @@ def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
             with JournalReader(path) as journal:
                 spending.add(price_journal(journal, prices))
                 runs = add_runs(runs, journal.runs())
-        stages.append(StageCosts(name, spending, runs, count_kept(name), num_running))
+            read.append(path)
+        kept = count_kept(name, read)
+        num_kept = kept.num_rows if kept else None
+        of_others = kept if kept and kept.num_others else None
+        stages.append(StageCosts(name, spending, runs, num_kept, num_running, of_others))
     return stages
 
 
-def count_kept(stage: str) -> int | None:
+class _Written(msgspec.Struct):
+    """The part of a policy's reply that trajectories hold."""
+
+    text: str
+
+
+_WRITTEN = msgspec.json.Decoder(_Written)
+
+
+def count_kept(stage: str, journals: Sequence[Path]) -> Kept | None:
     """Count the rows that were kept of a stage's; None for stages without such rows.
 
     A sample's journal is named after its folder and mode (`coa/store/outputs.py`): `sample-coa`, or
     `student-sample-coa` for data/student/sample, whose filter writes to data/student/filter.
+
+    Raises:
+        InputError: A journal or the file of rows is damaged.
+    """
+    path, rows = _kept_rows(stage)
+    if not path.is_file():
+        return None
+    wanted: set[int] = set()
+    needed: list[list[list[int]]] = []
+    for sides in rows:
+        needed.append([[hash(text) for text in _stretches(steps)] for steps in sides])
+        for side in needed[-1]:
+            wanted.update(side)
+    found: set[int] = set()
+    for journal in journals:
+        with JournalReader(journal) as reader:
+            for _, _, reply in reader.replies(CallKind.POLICY):
+                with suppress(msgspec.DecodeError):
+                    found.add(hash(_WRITTEN.decode(reply).text))
+    found &= wanted
+    num_rows = 0
+    for sides_needed in needed:
+        num_rows += any(side and found.issuperset(side) for side in sides_needed)
+    return Kept(num_rows, path, len(needed) - num_rows)
+
+
+def _kept_rows(stage: str) -> tuple[Path, Iterator[list[Sequence[Step]]]]:
+    """Return the file of a stage's kept rows, and of each row what its stage may have written.
+
+    One side of a pair may be its parent's.
     """
     if stage == "branch":
-        return tables.count_rows(PAIRS) if PAIRS.exists() else None
+        pairs = tables.read_table(PAIRS, PreferencePair)
+        return PAIRS, ([pair.chosen, pair.rejected] for pair in pairs)
     # A sign inside a folder's name is doubled.
     parts = [part.replace("--", "-") for part in re.split(r"(?<!-)-(?!-)", stage)]
     if len(parts) < 2 or parts[-2] != SAMPLED.name or parts[-1] not in set(Mode):
-        return None
+        return Path(), iter(())
     path = DATA.joinpath(*parts[:-2], FILTERED.name, KEPT.name)
-    if not path.exists():
-        return None
-    mode = pl.col("trajectory").struct.field("mode")
-    kept = pl.scan_parquet(path).filter(mode == parts[-1]).select(pl.len())
-    return int(kept.collect().item())
+    rows = tables.read_table(path, GradedTrajectory)
+    kept = (row.trajectory.steps for row in rows if row.trajectory.mode == parts[-1])
+    return path, ([steps] for steps in kept)
+
+
+def _stretches(steps: Sequence[Step]) -> Iterator[str]:
+    """Yield each text that the policy wrote in one reply."""
+    for is_own, stretch in groupby(steps, lambda step: step.author is Author.POLICY):
+        if is_own:
+            yield "".join(step.text for step in stretch)
 
 
 def cost_rows(stage: StageCosts) -> list[tuple[str, ...]]:
@@ -145,7 +212,7 @@ def yield_row(stage: StageCosts) -> tuple[str, ...]:
         _duration(runs.seconds) if runs.seconds else "",
         _calls(runs.replayed) if runs.number else "",
         _number(per_hour) if runs.rollouts and per_hour else "",
-        "" if stage.num_kept is None else _calls(stage.num_kept),
+        "" if stage.num_kept is None else _calls(num_kept),
         _number(total.tokens / num_kept) if num_kept else "",
         f"{dollars / num_kept:,.3g}" if num_kept and dollars is not None else "",
     )
@@ -172,6 +239,9 @@ def _notes(stages: Sequence[StageCosts], spending: Spending) -> list[str]:
     for stage in stages:
         if stage.num_running:
             notes.append(f"{stage.num_running} shards of {stage.name} run now: not counted yet.")
+        if stage.of_others:
+            others = f"{stage.of_others.num_others:,} rows of {stage.of_others.path}"
+            notes.append(f"{others} are not of {stage.name}'s calls: not counted as kept.")
     if spending.num_free:
         free = f"{spending.num_free:,} calls of tools sent no request"
         notes.append(f"{free}: they are free, and not listed.")

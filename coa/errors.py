@@ -117,7 +117,9 @@ def check_no_folder(path: Path) -> None:
 
 def writing_error(path: os.PathLike[str] | str, error: OSError) -> OutputError:
     """Return the error to raise for an operating-system error while writing `path`."""
+    said = str(error).lower()
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    is_full = is_full or any(text in said for text in ("no space left", "disk is full", "quota"))
     remedy = "free some space" if is_full else "make the folder writable, or choose another"
     return OutputError(
         f"cannot write {os.fspath(path)}",

@@ -3,7 +3,7 @@
     coa params conf/tiny.yaml                   # from one profile
     coa params conf/paper.yaml conf/7b.yaml     # from several: a later one overrides
     coa params                                  # dvc.yaml alone, after a change of params.yaml
-    coa params conf/tiny.yaml overwrite=true    # also a dvc.yaml that was changed by hand
+    coa params conf/tiny.yaml overwrite=true    # also files that were changed by hand
 
 Nothing is written where a setting is wrong.
 """
@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coa import pipeline
+from coa.code_hashes import PIPELINE_FILE
 from coa.errors import ConfigError
 from coa.plan import Plan
 from coa.rollout.factory import TeacherParams
 from coa.settings.params import PARAMS_FILE, Params, merge_profiles, write_merged
+from coa.store.output_file import check_unchanged
 
 OVERWRITE = "overwrite=true"
-"""The argument that lets a dvc.yaml be replaced that was changed by hand."""
+"""The argument that lets files be replaced that were changed by hand."""
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -43,7 +45,9 @@ def main(arguments: Sequence[str]) -> str:
     plan = Plan(params)
     text = pipeline.render_pipeline(plan)
     if OVERWRITE not in arguments:
-        pipeline.check_is_ours(text)
+        if profiles:
+            check_unchanged(PARAMS_FILE, merged.text)
+        check_unchanged(PIPELINE_FILE, text)
     if profiles:
         write_merged(merged, profiles)
     pipeline.write_pipeline(text)

@@ -5,7 +5,6 @@ The stages stand in pipeline/stages.yaml.jinja. Which of them a run has follows 
 (docs/decisions/0009-dvc-yaml-is-written.md).
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,13 +14,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from coa.code_hashes import PIPELINE_FILE
-from coa.errors import ConfigError
 from coa.interruption import tell
 from coa.plan import Plan
 from coa.policy.server_settings import shown_variable
 from coa.rollout.factory import BEHIND_SERVER, TeacherParams
 from coa.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.metrics import FOLDER as METRICS
+from coa.store.output_file import signed
 from coa.store.whole_files import write_file
 from coa.terminal import printable
 
@@ -41,30 +40,7 @@ def write_pipeline(text: str, out: Path = PIPELINE_FILE) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    write_file(out, f"{_HEAD}{_hash_of(text)}\n{text}")
-
-
-def check_is_ours(text: str, out: Path = PIPELINE_FILE) -> None:
-    """Refuse to replace a pipeline that differs from `text` and is not as it was written.
-
-    Raises:
-        ConfigError: the file was changed by hand, or is another's.
-    """
-    try:
-        head, _, rest = out.read_text(encoding="utf-8").partition("\n")
-    except FileNotFoundError:
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {out}", got=error) from error
-    is_as_written = head.startswith("# Written by") and head.endswith(_hash_of(rest))
-    if rest != text and not is_as_written:
-        raise ConfigError(
-            f"{out} was changed by hand, or is of an older version",
-            where=out,
-            expected="a file that is as this command wrote it, which it may replace",
-            fix=f"keep what you changed in another file, then add overwrite=true; "
-            f"a stage of your own may stand in a {out.name} of another folder",
-        )
+    write_file(out, signed(_HEAD, text))
 
 
 def copy_launch_files(plan: Plan) -> None:
@@ -78,10 +54,6 @@ def copy_launch_files(plan: Plan) -> None:
     for word in plan.launch.split():
         if is_only_shipped(word):
             write_file(Path(word), find_shipped(word).read_bytes())
-
-
-def _hash_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def render_pipeline(plan: Plan) -> str:

@@ -35,7 +35,7 @@ from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import ANALYSED, GRADED, QUESTIONS
 from coa.store.metrics import rate, write_metrics
-from coa.store.outputs import check_file, journal_name, metrics_name
+from coa.store.outputs import check_file, check_inputs, journal_name, metrics_name
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context, diagnose
@@ -217,7 +217,8 @@ def main(arguments: Sequence[str]) -> str:
     """Analyse all graded rows, or a shard of them, and return the summary line."""
     work = open_stage("curate.analyse", arguments)
     settings = work.params.section(AnalyseParams)
-    check_file(settings.out)
+    check_file(settings.out, "curate.analyse")
+    check_inputs(work.params, settings.out, "graded")
     name = metrics_name(settings.out)  # refuses a bad `out` before anything is written
     work.launch(journal_name(settings.out))
     work.begin_rows(QUESTIONS, Path(settings.graded))

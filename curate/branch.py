@@ -39,7 +39,7 @@ from coa.settings.params import Params
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.metrics import shown_stop_reasons, write_metrics
-from coa.store.outputs import check_folder, journal_name, metrics_name
+from coa.store.outputs import check_folder, check_inputs, journal_name, metrics_name
 from coa.store.spool import Spool
 from curate.forks.arms import try_arms
 from curate.forks.choice import Fork, Refused, choose_parents, find_forks, shown_refused
@@ -105,7 +105,8 @@ def main(arguments: Sequence[str]) -> str:
     work = open_stage("curate.branch", arguments)
     params = work.params
     settings = params.section(BranchParams)
-    check_folder(settings.out)
+    check_folder(settings.out, "curate.branch")
+    check_inputs(params, f"{settings.out}/pairs.parquet", "graded", "analysed")
     graded = Path(settings.graded)
     policy = forking_policy(params)
     work.launch(journal_name(settings.out), policy, judge_policy(params))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coa.errors import ConfigError
+from coa.own_parts import load_function
 from coa.progress import Progress
 from coa.records import protocol
 from coa.records.drops import Dropped, DropReason
@@ -24,12 +25,11 @@ from coa.records.graded import GradedTrajectory, RightBy, is_right
 from coa.records.grading import Verdict
 from coa.records.plain_words import WORD
 from coa.records.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
-from coa.settings.own_parts import load_function
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import FILTERED, GRADED
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_folder, journal_name, metrics_name
+from coa.store.outputs import check_folder, check_inputs, journal_name, metrics_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +278,8 @@ def main(arguments: Sequence[str]) -> str:
     """Filter all graded rows, or a shard of them, and return the summary line."""
     work = open_stage("curate.filter", arguments)
     params = work.params.section(FilterParams)
-    check_folder(params.out)
+    check_folder(params.out, "curate.filter")
+    check_inputs(work.params, f"{params.out}/kept.parquet", "graded")
     name = metrics_name(params.out)  # refuses a bad `out` before anything is written
     work.launch(journal_name(params.out))
     work.begin_rows(Path(params.graded))

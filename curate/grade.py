@@ -34,7 +34,7 @@ from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import GRADED, QUESTIONS, SAMPLED
 from coa.store.metrics import rate, write_metrics
-from coa.store.outputs import check_file, journal_name, metrics_name
+from coa.store.outputs import check_file, check_inputs, journal_name, metrics_name
 
 _MOST = 0.5
 """A file with a greater share of rows in foreign tags is refused; a policy may write such a row now
@@ -268,7 +268,8 @@ def main(arguments: Sequence[str]) -> str:
     work = open_stage("curate.grade", arguments)
     params = work.params
     settings = params.section(GradeParams)
-    check_file(settings.out)
+    check_file(settings.out, "curate.grade")
+    check_inputs(params, settings.out, "samples")
     out = Path(settings.out)
     name = metrics_name(settings.out)
     samples = find_samples(settings)

@@ -26,7 +26,7 @@ from coa.settings.stages import PipelineParams
 from coa.store import tables
 from coa.store.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_folder, metrics_name
+from coa.store.outputs import check_folder, check_inputs, metrics_name
 from curate.assemble import SPLITS, SetSource, choose_rows, pair_source, write_set
 from curate.pools import pair_pool
 from curate.screen import ScreenParams, pair_rows
@@ -93,7 +93,8 @@ def main(arguments: Sequence[str]) -> str:
     """Make the set and return the summary line."""
     params = Params.load("student_pairs", arguments)
     settings = params.section(StudentPairsParams)
-    check_folder(settings.out)
+    check_folder(settings.out, "curate.student_pairs")
+    check_inputs(params, f"{settings.out}/train.parquet", "graded", "mined")
     name = metrics_name(settings.mined, "pairs")
     out = Path(settings.out)
     pairs = Path(settings.mined) / "pairs.parquet"

@@ -25,7 +25,7 @@ from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import QUESTIONS, STUDENT_ASSEMBLED, STUDENT_KEPT
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_folder, metrics_name
+from coa.store.outputs import check_folder, check_inputs, metrics_name
 from curate.assemble import split_candidates
 from curate.screen import Screen, ScreenedRow, ScreenParams, read_marks, row_of
 from curate.screening.overlap import EvaluationSets
@@ -80,7 +80,8 @@ def main(arguments: Sequence[str]) -> str:
     """Make the set and return the summary line."""
     params = Params.load("student_set", arguments)
     settings = params.section(StudentSetParams)
-    check_folder(settings.out)
+    check_folder(settings.out, "curate.student_set")
+    check_inputs(params, f"{settings.out}/train.parquet", "kept")
     out = Path(settings.out)
     name = metrics_name(out.parent.as_posix())
     kept = tables.read_table(Path(settings.kept), GradedTrajectory)

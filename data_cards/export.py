@@ -21,14 +21,23 @@ from coa.records.sets import AssembleParams
 from coa.records.tokens import Tokenizer
 from coa.settings.params import Params
 from coa.store.output_folder import OwnFolder, replace_folder
+from coa.store.outputs import check_place
 from data_cards.catalogue import SetName, built_sets, published_splits
 from data_cards.formats.published_rows import write_rows
-from data_cards.formats.registry import FORMATS, README, ExportFormat, Target, own_files, readme
+from data_cards.formats.registry import (
+    FORMATS,
+    HEADING,
+    README,
+    ExportFormat,
+    Target,
+    own_files,
+    readme,
+)
 from data_cards.formats.sharegpt import describe
 from data_cards.formats.source import Row, Source
 from data_cards.formats.tokenised import write_tokenised
 
-OWN_FOLDER = OwnFolder("coa export", README, own_files())
+OWN_FOLDER = OwnFolder("coa export", README, own_files(), mark=HEADING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ def main(arguments: Sequence[str]) -> str:
     settings = Params.load("export", arguments)
     params = settings.section(ExportParams)
     names = chosen_sets(params, built_sets(settings.section(AssembleParams, "assemble")))
+    check_place(params.out, "data_cards.export")
     out = Path(params.out)
     with replace_folder(out, OWN_FOLDER) as folder:
         counts = write_all(folder, names, params)

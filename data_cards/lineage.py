@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from coa.dvc_lock import LOCK
 from coa.errors import CoaError, ConfigError, InputError
 from coa.policy.prompts import Prompt
 from coa.records import protocol
@@ -438,9 +439,9 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
     if not _is_of_lock(lock):
         reason = f"{ASSEMBLED} is not the one that it describes" if lock.outs else "missing"
         no_commit = Line("commit", "not known: another run made the row, or dvc.lock is missing")
-        return Section("code and files", (*lines, no_commit, Line(str(provenance.LOCK), reason)))
+        return Section("code and files", (*lines, no_commit, Line(str(LOCK), reason)))
     commit = provenance.lock_commit() or "not known: dvc.lock is not committed"
-    lines += [Line("commit", commit), Line(str(provenance.LOCK), f"SHA-256 {lock.sha256}")]
+    lines += [Line("commit", commit), Line(str(LOCK), f"SHA-256 {lock.sha256}")]
     if sampled is not None:
         stage = "ingest" if is_imported(sampled) else f"sample@{sampled.mode}"
         unknown = _unknown_run(lock, stage, sampled)

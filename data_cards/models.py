@@ -12,12 +12,12 @@ from pathlib import Path
 
 from coa.settings.params import Params
 from coa.store.output_folder import OwnFolder
-from data_cards.cards.card_files import write_files
+from data_cards.cards.card_files import CITED, write_files
 from data_cards.cards.model_card import MODEL_CARDS, card_folder, model_card
 from data_cards.settings import RenderParams, check
 
 OUT = MODEL_CARDS
-OWN_FOLDER = OwnFolder("coa models", "README.md", r"README\.md|curves\.png")
+OWN_FOLDER = OwnFolder("coa models", "README.md", r"README\.md|curves\.png", mark=CITED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
-
-import yaml
 
 from coa.code_hashes import STAGE as CODE_STAGE
 from coa.code_hashes import write_code
+from coa.dvc_lock import LOCK, check_lock, read_stages
 from coa.errors import InputError
 from coa.shipped import ROOT
 
-LOCK = Path("dvc.lock")
 RECORDS = Path("publications.jsonl")
 """A line for each publication: the revisions of the Hub, code, lock and remote that go together."""
 CODE = (
@@ -95,6 +93,7 @@ def stale_stages(stage: str) -> tuple[str, ...]:
     Raises:
         InputError: dvc.yaml cannot be read, or DVC cannot tell.
     """
+    check_lock()
     write_code()  # DVC compares what the files in .code/ say
     command = (sys.executable, "-m", "dvc", "status", "--json", "--with-deps", stage)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -126,23 +125,17 @@ def read_lock() -> Lock:
     Raises:
         InputError: it is broken.
     """
+    stages = read_stages()
     if not LOCK.exists():
         return Lock("", {}, {})
     outs = {}
     deps = {}
-    try:
-        content = LOCK.read_bytes()
-        stages: dict[str, Any] = yaml.safe_load(content)["stages"]
-        for name, stage in stages.items():
-            made = _md5_by_path(stage.get("outs", ()))
-            if made:
-                outs[name] = made
-            deps[name] = _md5_by_path(_with_md5(stage.get("deps", ())))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"cannot read {LOCK}", got=repr(error)[:200], fix="make it with dvc repro"
-        ) from error
-    return Lock(hashlib.sha256(content).hexdigest(), outs, deps)
+    for name, stage in stages.items():
+        made = _md5_by_path(_with_md5(stage.get("outs", ())))
+        if made:
+            outs[name] = made
+        deps[name] = _md5_by_path(_with_md5(stage.get("deps", ())))
+    return Lock(hashlib.sha256(LOCK.read_bytes()).hexdigest(), outs, deps)
 
 
 def _md5_by_path(files: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -338,8 +338,9 @@ def main(arguments: Sequence[str]) -> str:
     params = Params.load("publish", arguments)
     section = params.section(PublishParams)
     render = params.section(RenderParams, "render")
+    where = "publish.repository" if section.repository else "render.repository"
     section = replace(section, repository=section.repository or render.repository)
-    check(replace(render, repository=section.repository))
+    check(replace(render, repository=section.repository), where)
     if not section.repository:
         raise ConfigError(
             "there is no repository to publish to",

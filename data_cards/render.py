@@ -20,7 +20,7 @@ from coa.settings.params import Params
 from coa.store.files import RENDERED
 from coa.store.output_folder import OwnFolder
 from data_cards.cards.card import render
-from data_cards.cards.card_files import write_files
+from data_cards.cards.card_files import CITED, write_files
 from data_cards.catalogue import SetName
 from data_cards.settings import RenderParams
 
@@ -29,6 +29,7 @@ OWN_FOLDER = OwnFolder(
     "coa render",
     "README.md",
     rf"README\.md|({'|'.join(SetName)})/(README\.md|pictures/[\w-]+\.png)",
+    mark=CITED,
 )
 
 

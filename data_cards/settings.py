@@ -99,8 +99,12 @@ class PublishParams:
     """
 
 
-def check(params: RenderParams) -> None:
+def check(params: RenderParams, where: str = "render.repository") -> None:
     """Complain about settings that cannot be shown in a card.
+
+    Args:
+        params: The settings.
+        where: The setting that the repository stands in.
 
     Raises:
         ConfigError: naming the setting.
@@ -113,7 +117,7 @@ def check(params: RenderParams) -> None:
     if not _REPOSITORY.fullmatch(params.repository):
         raise ConfigError(
             "bad repository",
-            where="render.repository",
+            where=where,
             expected="owner/name",
             got=repr(params.repository[:200]),
         )

@@ -19,11 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from coa.code_hashes import describe_code
-from coa.errors import InputError
+from coa.dvc_lock import LOCK, read_stages
 from coa.settings.params import Params
 from coa.settings.stages import Stage
 from coa.store.files import DATA, QUESTIONS, TRAINED
@@ -33,7 +30,6 @@ from lab.records import FOLDER, Lab, Row, fill, folder_of, read_lab
 from train.run import sections_beside
 
 SETS = DATA / "lab"
-_LOCK = Path("dvc.lock")
 _HASH_LENGTH = 10
 _SHARED = ("prompt", "chat_template", "max_context_tokens", "lora")
 """Settings of the section `train` that all stages share and that change a model."""
@@ -334,23 +330,16 @@ def code_of(module: str, *arguments: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_data(lock: Path = _LOCK) -> dict[str, str]:
+def read_data(lock: Path = LOCK) -> dict[str, str]:
     """Return the MD5 of everything that the project's pipeline has made, by its path.
 
     Raises:
         InputError: the lock cannot be read.
     """
-    if not lock.is_file():
-        return {}
-    try:
-        stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8"))["stages"]
-        found = {}
-        for stage in stages.values():
-            for out in stage.get("outs", ()):
-                found[str(out["path"])] = str(out["md5"])
-    except (OSError, UnicodeDecodeError, YAMLError, KeyError, TypeError, AttributeError) as error:
-        got = str(error).replace("\n", " ")
-        raise InputError(f"cannot read {lock}", got=got, fix="dvc repro assemble") from error
+    found = {}
+    for stage in read_stages(lock).values():
+        for out in stage.get("outs", ()):
+            found[str(out["path"])] = str(out.get("md5", ""))
     return found
 
 

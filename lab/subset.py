@@ -80,7 +80,7 @@ def _round_robin(groups: Sequence[Sequence[Any]]) -> Iterator[Any]:
 def main(arguments: Sequence[str]) -> str:
     """Write the set and return the summary line."""
     params = Params.load("lab_subset", arguments).section(LabSubsetParams)
-    check_folder(params.out)
+    check_folder(params.out, "lab.subset")
     if not params.sets or len(params.sets) != len(params.shares):
         raise ConfigError(
             "every set needs its share",

@@ -90,6 +90,9 @@ def read_arguments(arguments: Sequence[str]) -> TinyBaseParams:
 def main(arguments: Sequence[str]) -> str:
     """Make the model and return the summary line."""
     params = read_arguments(arguments)
+    out = Path(params.out)
+    if out.exists():
+        raise ConfigError(f"{out} is there already", fix="name another folder, or move it away")
     passages = read_passages(corpus_files(params.corpus))
     texts = (f"{passage.title} {passage.text}" for passage in passages)
     tokenizer = bpe_tokenizer(texts, params.vocabulary, params.window)
@@ -101,7 +104,6 @@ def main(arguments: Sequence[str]) -> str:
         max_context_tokens=params.window,
     )
     model = random_model(tokenizer, settings, params.seed)
-    out = Path(params.out)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return f"{out}: {model.num_parameters():,} random weights, {len(tokenizer):,} tokens"

@@ -37,6 +37,7 @@ from coa.errors import (
 )
 from coa.settings.params import Params
 from coa.store.output_file import check_own_file
+from coa.store.outputs import check_place
 from coa.store.whole_files import replacing
 from coa.terminal import printable
 from synth.question_formats import QuestionFormat
@@ -163,6 +164,7 @@ def fetch(params: FetchParams) -> Fetched:
     source = source_of(params)
     if out.suffix != ".parquet":
         raise ConfigError(f"fetch.out must end in .parquet: {params.out!r}", where="fetch.out")
+    check_place(params.out, "synth.fetch")
     check_own_file(out, b"coa.dataset", ())
     builder = _builder(source, params)
     metadata = {

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from coa.foreign.record import ForeignRow, question_hash
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records.question import Question
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 
 class KnownQuestion(NamedTuple):

@@ -28,16 +28,17 @@ from coa.foreign.frames import prediction
 from coa.foreign.own_tags import count_words, rewrite
 from coa.foreign.record import ForeignRow, Format, verdicts_of
 from coa.foreign.rows import read_foreign_row
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.policy.prompts import Prompt, PromptParams
 from coa.records.question import Question
 from coa.records.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from coa.rollout.factory import TeacherParams
 from coa.settings.params import Params
 from coa.settings.stages import PipelineParams, TrajectorySource
 from coa.store import tables
 from coa.store.files import INGESTED, INGESTED_QUESTIONS, RECORDED
 from coa.store.metrics import write_metrics
+from coa.store.outputs import check_inputs
 from synth.foreign_questions import ForeignQuestions
 from synth.question_file import SPLITS
 from synth.sample import SampleParams
@@ -261,8 +262,9 @@ def _dropped(file: str, line: int, error: UnreadableError) -> DroppedLine:
 class Tables:
     """The five tables of `data/ingest`, which appear together or not at all; a context manager."""
 
-    def __init__(self, prompts: Mapping[Mode, Prompt]) -> None:
+    def __init__(self, prompts: Mapping[Mode, Prompt], *, is_trial: bool = False) -> None:
         self._prompts = prompts
+        self._is_trial = is_trial
         self._opened = ExitStack()
         self.trajectories: dict[Mode, tables.TableWriter] = {}
         self.formats: Counter[str] = Counter()
@@ -278,7 +280,8 @@ class Tables:
                 writer = tables.TableWriter(OUT / f"{mode}.parquet", Trajectory)
                 self.trajectories[mode] = stack.enter_context(writer)
             self.questions = stack.enter_context(tables.TableWriter(INGESTED_QUESTIONS, Question))
-            self._recorded = stack.enter_context(tables.TableWriter(RECORDED, Recorded))
+            recorded = tables.TableWriter(RECORDED, Recorded, is_trial=self._is_trial)
+            self._recorded = stack.enter_context(recorded)
             self._dropped = stack.enter_context(tables.TableWriter(DROPPED, DroppedLine))
             self._opened = stack.pop_all()
         return self
@@ -353,8 +356,9 @@ def main(arguments: Sequence[str]) -> str:
             where="ingest.files",
             expected="a list such as [{path: data/raw/rows.jsonl, split: train}]",
         )
+    is_trial = check_inputs(params, RECORDED.as_posix(), "files")
     ingestion = _ingestion(settings, first_index(params))
-    with Tables(load_prompts(params)) as out:
+    with Tables(load_prompts(params), is_trial=is_trial) as out:
         for entry in settings.files:
             out.write_entry(entry, ingestion)
     num_by_mode = {str(mode): table.num_rows for mode, table in out.trajectories.items()}

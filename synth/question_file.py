@@ -37,7 +37,7 @@ class QuestionFile:
     """One file with questions, and how it is read."""
 
     path: str
-    """A .parquet, .jsonl or .csv file."""
+    """A .parquet, .jsonl, .json or .csv file."""
     reader: str = ""
     """A function of yours that reads the file instead, as `module:name`: it is given the path and
     yields rows, each a dict (examples/own_parts.py)."""

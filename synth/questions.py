@@ -28,6 +28,7 @@ from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import QUESTIONS
 from coa.store.metrics import write_metrics
+from coa.store.outputs import check_inputs
 from synth.question_file import (
     SPLITS,
     DroppedQuestion,
@@ -269,12 +270,14 @@ def _listed(params: QuestionParams) -> str:
 
 def main(arguments: Sequence[str]) -> str:
     """Read, check and write the questions; return the summary line."""
-    params = Params.load("questions", arguments).section(QuestionParams)
+    settings = Params.load("questions", arguments)
+    params = settings.section(QuestionParams)
+    is_trial = check_inputs(settings, OUT.as_posix(), "files")
     counts = dict.fromkeys(SPLITS, 0)
     reasons = Counter[RefusalReason]()
     left_out = 0
     with (
-        tables.TableWriter(OUT, Question) as table,
+        tables.TableWriter(OUT, Question, is_trial=is_trial) as table,
         tables.TableWriter(DROPPED, DroppedQuestion) as dropped,
     ):
         for outcome in read_outcomes(params):

@@ -242,7 +242,7 @@ def main(arguments: Sequence[str]) -> str:
     params = work.params
     settings = params.section(SampleParams)
     teacher = params.section(TeacherParams, "teacher")
-    check_folder(settings.out)
+    check_folder(settings.out, "synth.sample")
     name = metrics_name(settings.out, settings.mode)
     files = params.section(PromptParams, "prompts")
     prompt_file = files.cot if settings.mode is Mode.COT else files.coa

@@ -26,7 +26,7 @@ from coa.settings.params import Params
 from coa.spending.journaled import JournaledPolicy
 from coa.spending.ledger import Ledger, Spending, price_journal
 from coa.spending.prices import CostParams
-from coa.store.journal import Journal, JournalReader, Runs
+from coa.store.journal import CallKind, Journal, JournalReader, Runs
 from evaluation.evaluate import main as evaluate
 from synth.sample import main as sample
 from tests.completions_support import ask, request
@@ -403,3 +403,17 @@ def test_prices_that_are_none_are_refused(wrong: str) -> None:
 )
 def test_usage_is_read_in_the_form_of_each_server(reported: object, expected: Usage) -> None:
     assert read_usage(reported, 5, lambda: 7) == expected
+
+
+def test_rows_of_another_run_are_not_counted_as_kept() -> None:
+    before = stage("sample-coa").num_kept
+    assert before
+    Path(".journal/sample-coa.sqlite").rename(".journal/elsewhere.sqlite")
+    with Journal(Path(".journal/sample-coa.sqlite")) as journal:
+        reply = b'{"text": "another text", "num_tokens": 2, "finish": "stop"}'
+        journal.put("k" * 32, reply, kind=CallKind.POLICY, who="other", seconds=1.0)
+    found = stage("sample-coa")
+    assert found.of_others
+    assert (found.num_kept, found.of_others.num_others) == (0, before)
+    shown = costs.main([])
+    assert f"{before:,} rows of data/filter/kept.parquet are not of sample-coa's calls" in shown

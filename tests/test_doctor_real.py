@@ -16,11 +16,11 @@ from coa.foreign.files import read_foreign_file
 from coa.foreign.own_tags import to_own_tags
 from coa.foreign.record import ForeignRow
 from coa.foreign.rows import read_foreign_row
-from coa.foreign.unreadable import UnreadableError
 from coa.records.protocol import render
 from coa.records.question import Question
 from coa.records.tokens import PieceEncoder, tokenise
 from coa.records.trajectory import Author, Step, StepKind
+from coa.records.unreadable import UnreadableError
 from data_cards.formats.tokenised import tokenised_row
 from tests.doctor_support import IGNORED
 from tests.sample_records import make_graded, make_trajectory

@@ -152,8 +152,9 @@ def test_verls_trajectories_have_tools_as_a_list(exported: Path) -> None:
         roles = [message["role"] for message in row["messages"]]
         assert roles[0] == "user"
         assert roles[-1] == "assistant"
-    plain = pq.read_schema(exported / "verl/sft/cot_train.parquet")
-    assert plain.names == ["id", "messages"]
+    plain = pq.read_table(exported / "verl/sft/cot_train.parquet")
+    assert plain.schema == pq.read_schema(exported / "verl/sft/coa_train.parquet")
+    assert plain.column("tools").to_pylist() == [[]] * len(plain)
 
 
 CALL = protocol.parse_policy("Who? <begin_search> a </end_search>")

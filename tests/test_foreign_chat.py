@@ -12,11 +12,11 @@ from coa.foreign.frames import bare_observation, prediction
 from coa.foreign.own_tags import rewrite
 from coa.foreign.record import ForeignRow, Format
 from coa.foreign.rows import read_foreign_row
-from coa.foreign.unreadable import UnreadableError
 from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.grading import boxed_answer, normalise
 from coa.records.trajectory import Author, Mode, Outcome, StepKind
+from coa.records.unreadable import UnreadableError
 from synth.ingest import ForeignFile, to_trajectory
 from tests.foreign_chat_support import PARIS, QUESTION, RUNS, Run, Spelling, Turn, chat_row
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coa.foreign.rows import read_foreign_row
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from tests.foreign_chat_support import PARIS, Row, Spelling, chat_row
 
 Change = Callable[[list[Any]], object]

@@ -9,9 +9,9 @@ from coa.foreign.rows import TEXT_FORMATS, read_foreign_row
 from coa.foreign.tag_families import (
     SEARCH_R1,
 )
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
 from coa.records.trajectory import Mode, Outcome, Step, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from tests.foreign_family_examples import ENVIRONMENT, EXAMPLES, POLICY, SCAFFOLD, Example
 
 READERS = {reader.format: reader for reader in TEXT_FORMATS}

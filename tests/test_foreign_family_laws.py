@@ -15,9 +15,9 @@ from coa.foreign.react import read_numbered_react, read_react_text
 from coa.foreign.record import Format
 from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
 from coa.records.trajectory import Author, Step, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 CALL = "<search>q</search>"
 SEEN = "<information>i</information>"

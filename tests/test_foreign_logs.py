@@ -11,9 +11,9 @@ from coa.doctor.recorded_authors import mask_fault
 from coa.foreign.frames import prediction
 from coa.foreign.record import Format
 from coa.foreign.rows import read_foreign_row
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records.graded import GradedTrajectory
 from coa.records.trajectory import Outcome, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from coa.store import tables
 from coa.store.files import GRADED
 from curate import grade

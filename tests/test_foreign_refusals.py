@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from coa.foreign.react import read_react_chat, read_react_text
 from coa.foreign.tag_families import R1_SEARCHER
 from coa.foreign.tagged_text import read_tagged_text
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from tests.foreign_support import (
     ANSWER,
     DOCUMENTS,

@@ -9,11 +9,11 @@ import pytest
 from coa.foreign.record import GOLD_COLUMNS, Format
 from coa.foreign.rows import FORMATS, read_foreign_row
 from coa.foreign.text_rows import QUESTION_COLUMNS, TEXT_COLUMNS
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.grading import boxed_answer
 from coa.records.trajectory import Author, Mode, StepKind, Trajectory
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from synth.ingest import ForeignFile, Ingested, Ingestion
 from tests.foreign_family_examples import EXAMPLES, Example
 from tests.ingest_support import write

@@ -10,10 +10,10 @@ import pytest
 from coa.errors import InputError
 from coa.foreign.files import find_files
 from coa.foreign.record import Format, question_hash
-from coa.foreign.unreadable import UnreadableReason
 from coa.records import protocol
 from coa.records.question import Question
 from coa.records.trajectory import Mode, Trajectory
+from coa.records.unreadable import UnreadableReason
 from coa.store.tables import read_table
 from synth.ingest import DroppedLine, Ingested, Recorded, ingest
 from synth.ingest import main as ingest_main

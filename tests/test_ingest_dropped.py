@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from coa.foreign.record import Format
-from coa.foreign.unreadable import UnreadableReason
 from coa.records import protocol
+from coa.records.unreadable import UnreadableReason
 from synth.ingest import DroppedLine, Ingested, ingest
 from tests.ingest_support import (
     ALL,

@@ -6,7 +6,6 @@ import pytest
 
 from coa.errors import InputError
 from coa.foreign.own_tags import rewrite
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.grading import boxed_answer
@@ -21,6 +20,7 @@ from coa.records.trajectory import (
     Trajectory,
     is_imported,
 )
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from coa.settings.params import Params
 from coa.store.tables import read_table
 from synth.ingest import DroppedLine, Recorded, main

@@ -20,7 +20,6 @@ from coa.foreign.rows import read_foreign_row
 from coa.foreign.tag_families import TAG_FAMILIES
 from coa.foreign.tagged_text import read_tagged_text, tell_family
 from coa.foreign.tool_call_json import read_tool_call
-from coa.foreign.unreadable import UnreadableError
 from coa.judging.prompt import as_quoted
 from coa.policy.chat.replies import argument_of
 from coa.policy.native import GRAMMARS, read_turn
@@ -29,6 +28,7 @@ from coa.records import protocol
 from coa.records.grading import boxed_answer, grade, grade_prediction
 from coa.records.plain_words import words
 from coa.records.trajectory import Author, Step, StepKind
+from coa.records.unreadable import UnreadableError
 from coa.records.verdicts import read_verdict
 from curate.diagnosis.answers import names_without_giving, says_the_same
 from curate.diagnosis.claims import names_and_numbers, read

@@ -15,6 +15,7 @@ import pytest
 from coa.errors import CoaError, OutputError
 from coa.search.building import OWN_FOLDER as INDEX
 from coa.store.output_folder import OwnFolder, check_own_folder, remove_leftovers, replace_folder
+from coa.store.outputs import PLACES, check_place
 from data_cards.export import OWN_FOLDER as EXPORT
 from data_cards.models import OWN_FOLDER as MODELS
 from data_cards.models import card_folder
@@ -123,6 +124,7 @@ def hostile_folders(root: Path, own: OwnFolder) -> dict[str, Path]:
         return root / name
 
     make("foreign", "thesis.txt")
+    make("own_name_alone", own.always)
     make("foreign_beside_own", own.always, "thesis.txt")
     make("foreign_deep", own.always, "verl/deep/er/thesis.txt")
     make("hidden", own.always, ".env")
@@ -162,7 +164,7 @@ def test_a_new_an_empty_and_an_own_folder_are_replaced_whole(
     (tmp_path / "empty").mkdir()
     old = tmp_path / "old" / own.always
     old.parent.mkdir(parents=True)
-    old.write_text("old", encoding="utf-8")
+    old.write_text(f"old {own.mark}", encoding="utf-8")
     for name in ("new", "empty", "old"):
         with replace_folder(tmp_path / name, own) as folder:
             (folder / own.always).parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +179,107 @@ def test_a_file_that_is_put_there_meanwhile_is_not_deleted(tmp_path: Path) -> No
         out.mkdir()
         (out / "thesis.txt").write_text("years of work", encoding="utf-8")
     assert (out / "thesis.txt").read_text() == "years of work"
+
+
+COMMANDS_WITH_OUT = {
+    "synth.sample": ("mode=coa",),
+    "curate.grade": (),
+    "curate.analyse": (),
+    "curate.filter": (),
+    "curate.branch": (),
+    "curate.shared_prefix": (),
+    "curate.student_set": ("kept=data/filter/kept.parquet",),
+    "curate.student_pairs": ("mined=data/branch", "graded=data/grade.parquet"),
+    "lab.subset": ("sets=[data/assemble/coa]", "shares=[1]", "num_rows=1"),
+    "coa.search.index": (),
+    "data_cards.export": (),
+    "synth.fetch": (),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS_WITH_OUT)
+def test_no_command_writes_where_another_stage_does(project: Path, command: str) -> None:
+    """The command itself is asked with a few places; the rule that it asks, with all."""
+    own = [place for place in PLACES if place.command == command]
+    writes_file = command in ("curate.grade", "curate.analyse", "synth.fetch")
+    asked = "data/assemble/coa/train.parquet" if writes_file else "data/assemble"
+    before = snapshot(project)
+    for out in (asked, "data/table.parquet" if writes_file else "data/table"):
+        with pytest.raises(CoaError, match=r"nothing was (overwritten|deleted)"):
+            import_module(command).main([*COMMANDS_WITH_OUT[command], f"out={out}"])
+        assert snapshot(project) == before, f"{command} out={out}"
+    for path in sorted((project / "data").rglob("*")):
+        out = path.relative_to(project).as_posix()
+        is_own = any(out.startswith(f"data/{place.path}") for place in own)
+        if is_own or not any(out.startswith(f"data/{place.path}") for place in PLACES):
+            continue
+        with pytest.raises(OutputError, match="nothing was overwritten"):
+            check_place(out, command)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("curate.filter", ["out=data/fit/branch"]),
+        ("curate.branch", ["out=data/fit/filter"]),
+        ("curate.grade", ["out=data/fit/filter/kept.parquet"]),
+        ("curate.filter", ["out=data/fit/grade"]),
+        ("curate.filter", ["out=data/link"]),
+        ("curate.filter", ["graded=data/fit/grade.parquet"]),
+        ("curate.grade", ["samples=[data/fit]", "modes=[coa]"]),
+        ("curate.analyse", ["graded=data/fit/grade.parquet"]),
+        ("curate.branch", ["graded=data/fit/grade.parquet"]),
+        ("synth.questions", ["files=[{path: data/fit/q.jsonl, split: train, source: x}]"]),
+        ("coa.doctor", ["json=README.md", "set=coa", "tokenizer=x"]),
+        ("coa.doctor", ["json=metrics/grade.json", "set=coa", "tokenizer=x"]),
+    ],
+)
+def test_one_runs_output_is_not_replaced_by_another_commands_or_of_other_inputs(
+    project: Path, command: str, arguments: list[str]
+) -> None:
+    fit = project / "data/fit"
+    shutil.copytree(project / "data/filter", fit / "filter")
+    shutil.copytree(project / "data/branch", fit / "branch")
+    shutil.copy(project / "data/grade.parquet", fit / "grade.parquet")
+    shutil.copy(project / "data/sample/coa.parquet", fit / "coa.parquet")
+    row = '{"question_id": "a", "question": "Who?", "gold_answers": ["b"]}'
+    (fit / "q.jsonl").write_text(row)
+    (project / "data/link").symlink_to(project / "data/assemble")
+    before = snapshot(project)
+    with pytest.raises(OutputError, match=r"nothing was (overwritten|deleted)"):
+        command_main = import_module(f"{command}.__main__" if command == "coa.doctor" else command)
+        command_main.main(arguments)
+    assert snapshot(project) == before
+
+
+def test_a_table_of_a_trial_is_replaced_by_the_next_one(project: Path) -> None:
+    from synth.questions import main
+
+    Path("data/questions.parquet").unlink()
+    for name in ("a", "b"):
+        Path("mine.jsonl").write_text(
+            f'{{"question_id": "{name}", "question": "Who {name}?", "gold_answers": ["b"]}}'
+        )
+        main(["files=[{path: mine.jsonl, split: train, source: x}]"])
+    assert pq.read_table("data/questions.parquet").column("question_id").to_pylist() == ["b"]
+
+
+def test_settings_that_were_changed_by_hand_are_replaced_only_when_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    from coa.params import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("conf").symlink_to(root / "conf")
+    main(["conf/tiny.yaml"])
+    main(["conf/microworld.yaml"])
+    for mine in (Path("params.yaml").read_text() + "mine: {a: 1}\n", "mine: {a: 1}\n"):
+        Path("params.yaml").write_text(mine)
+        with pytest.raises(CoaError, match=r"params\.yaml was changed by hand"):
+            main(["conf/tiny.yaml"])
+        assert Path("params.yaml").read_text() == mine
+    main(["conf/tiny.yaml", "overwrite=true"])
+    assert "mine" not in Path("params.yaml").read_text()
 
 
 @pytest.mark.parametrize("own", [INDEX, RENDER], ids=lambda own: own.command)

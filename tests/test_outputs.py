@@ -75,12 +75,12 @@ def test_an_output_that_can_have_no_name_is_an_error_that_says_what_to_do(out: s
 
 
 def test_a_file_is_no_folder_and_a_folder_no_file() -> None:
-    check_folder("data/v1.5")
-    check_file("data/v1.5.parquet")
+    check_folder("data/v1.5", "curate.filter")
+    check_file("data/v1.5.parquet", "curate.grade")
     with pytest.raises(ConfigError, match="out is a folder"):
-        check_folder("data/x.parquet")
+        check_folder("data/x.parquet", "curate.filter")
     with pytest.raises(ConfigError, match=r"expected: out=data/x\.parquet"):
-        check_file("data/x")
+        check_file("data/x", "curate.grade")
 
 
 @pytest.mark.parametrize("main", [sample.main, grade.main, filter_stage.main])

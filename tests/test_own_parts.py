@@ -13,6 +13,7 @@ from coa.api import ask
 from coa.code_hashes import describe_named
 from coa.errors import ConfigError
 from coa.microworld.factory import MicroworldParams
+from coa.own_parts import load_function, load_part
 from coa.policy.prompts import Prompt
 from coa.records.drops import DropReason
 from coa.records.graded import GradedTrajectory, RightBy, is_right
@@ -27,7 +28,6 @@ from coa.rollout.toolbox import open_library, open_tools, own_tools
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
 from coa.search.settings import EngineKind, SearchParams
-from coa.settings.own_parts import load_function, load_part
 from coa.settings.params import Params, write_profile
 from coa.store.tables import write_table
 from coa.student.settings import TrainParams

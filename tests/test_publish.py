@@ -179,7 +179,10 @@ def test_a_version_whose_tag_broke_off_is_tagged_by_the_next_run(
     project: Path, hub: Hub, name: str
 ) -> None:
     hub.network.breaks = lambda request: "/tag/" in request
-    assert publish(project, hub, name, WAIVED).returncode == 1
+    broken = publish(project, hub, name, WAIVED)
+    assert broken.returncode == 1
+    assert "is there with all files, without a tag" in broken.stderr
+    assert "nothing on the Hub has changed" not in broken.stderr
     hub.network.breaks = lambda request: False
     assert publish(project, hub, name, WAIVED).returncode == 0
     assert history(hub, name) == ["v1: 50 rows", "initial commit"]

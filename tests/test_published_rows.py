@@ -178,10 +178,30 @@ def test_hostile_text_stays_text_in_the_flat_columns(linked_run: Path, tmp_path:
     assert "Bob" not in flat_own_text(published)
 
 
-def test_a_set_whose_rows_call_no_tool_has_no_columns_for_calls(published: Path) -> None:
-    row = first(SetName.COT, published)
-    assert set(row.flat) == {"id", "messages"}
-    assert [set(message) for message in row.flat["messages"]] == [{"role", "content"}] * 2
+def _loaded(folder: Path, name: SetName, tmp_path: Path, **how: Any) -> Any:
+    files = {split: str(published_file(name, split, folder)) for split in ("train", "validation")}
+    return datasets.load_dataset(
+        "parquet", data_files=files, cache_dir=str(tmp_path / "cache"), **how
+    )
+
+
+def test_all_sets_of_trajectories_have_one_schema_and_can_be_concatenated(
+    published: Path, tmp_path: Path
+) -> None:
+    coa, cot = (_loaded(published, name, tmp_path) for name in (SetName.COA, SetName.COT))
+    assert coa["train"].features == cot["train"].features == cot["validation"].features
+    both = datasets.concatenate_datasets([coa["train"], cot["train"]])
+    assert len(both) == len(coa["train"]) + len(cot["train"])
+    row = cot["train"][0]
+    assert row["tools"] == "[]"
+    assert {len(message["tool_calls"]) for message in row["messages"]} == {0}
+    streamed = [
+        _loaded(published, name, tmp_path, streaming=True)["train"]
+        for name in (SetName.COT, SetName.COA)
+    ]
+    rows = list(datasets.concatenate_datasets(streamed))
+    assert len(rows) == len(both)
+    assert json.loads(rows[-1]["tools"])[0]["function"]["name"] == "search"
 
 
 def test_the_cards_of_the_front_page_name_one_default(linked_run: Path) -> None:

@@ -140,7 +140,7 @@ def test_an_unknown_split_is_an_error(tmp_path: Path) -> None:
         ("q.jsonl", b'{"qid": "\xff"}\n', "not UTF-8"),
         ("q.jsonl", b'{"qid": \n', "not JSON"),
         ("q.jsonl", b"[1]\n", "not a JSON object"),
-        ("q.jsonl", b'{"other": 1}\n', "no value in column"),
+        ("q.jsonl", b'{"other": 1}\n', "lacks the column 'qid'"),
         ("q.csv", b"qid,text\nq1,a\n", "lacks the column 'answers'"),
         ("q.csv", b"qid,text,answers\nq1,\xff,a\n", "not UTF-8"),
         ("q.parquet", b"PAR1 not really", "cannot read"),

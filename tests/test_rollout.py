@@ -21,7 +21,7 @@ from coa.records.trajectory import (
 )
 from coa.rollout.drivers import roll_out_all, roll_out_batched
 from coa.rollout.loop import Limits, RolloutContext, Task
-from coa.tools import Tool
+from coa.tools import Tool, ToolReply
 from tests.rollout_support import (
     CLOSE,
     OPEN,
@@ -248,3 +248,36 @@ def test_a_box_is_not_forced_twice_and_not_where_there_is_one(drive: Driver) -> 
     row, _ = drive(["So.", "42 without an end"], Echo(), Limits(forces_box=True), task())
     assert (row.stop_reason, row.num_calls) == (StopReason.UNBOXED, 2)
     assert boxed_answer(protocol.answer_text(row.steps)) is None
+
+
+class Long(Echo):
+    """A search tool whose results are far longer than any window."""
+
+    async def call(self, argument: str) -> ToolReply:
+        text = "\n".join(f"result {number}: {'word ' * 500}" for number in (1, 2, 3))
+        return ToolReply(Outcome.OK, text, ("p1", "p2", "p3"))
+
+
+@both_drivers
+@pytest.mark.parametrize("room", [-5, 0, 1, 10, 40, 505, 700])
+def test_what_is_sent_never_exceeds_the_window(drive: Driver, room: int) -> None:
+    used = ScriptedPolicy([]).count_tokens(task().prompt) + 3
+    limits = Limits(max_context_tokens=used + 20 + room)
+    row, policy = drive(
+        [f"{OPEN} q {CLOSE}", "so </think> \\boxed{4}", "4}"], Long(), limits, task()
+    )
+    assert policy.requests
+    for asked in policy.requests:
+        size = policy.count_tokens(asked.context) + asked.max_tokens
+        assert size <= limits.max_context_tokens + limits.max_answer_tokens
+    shown = row.steps[1]
+    assert shown.text.rstrip().endswith(f"{protocol.CUT_MARK.strip()} </search_result>")
+    assert len(shown.passages) == shown.text.count("result ")
+    assert protocol.render(protocol.parse(row.steps[1].text)) == row.steps[1].text
+
+
+@both_drivers
+def test_a_prompt_without_room_for_an_answer_ends_by_name(drive: Driver) -> None:
+    long = task(prompt="Question: " + "word " * 3000 + "\n<think>\n")
+    row, policy = drive(["4}"], Echo(), Limits(max_context_tokens=2000), long)
+    assert (row.stop_reason, policy.requests) == (StopReason.TRUNCATED, [])

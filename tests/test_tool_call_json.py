@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.foreign.tool_call_json import argument_text, read_tool_call
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 
 def reason_of(text: str) -> UnreadableReason:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError, unknown_name
+from coa.own_parts import load_part, names_own_part
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.grading import Verdict, grade_prediction
@@ -23,7 +24,6 @@ from coa.records.trajectory import (
     count_actions,
 )
 from coa.search.tool import SearchTool
-from coa.settings.own_parts import load_part, names_own_part
 from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
 from coa.student.settings import RlParams, RubricSettings
 from train.monitors.alarms import MANY_ACTIONS

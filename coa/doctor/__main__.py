@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from coa.doctor.examine import Doctor
-from coa.doctor.report import Summary, as_json, as_tables, in_colour
+from coa.doctor.report import JSON_KEYS, Summary, as_json, as_tables, in_colour
 from coa.doctor.rows import Readers, masked_rows
 from coa.doctor.set_rows import student_prompt
 from coa.doctor.settings import DoctorParams
@@ -25,6 +25,7 @@ from coa.doctor.tags import folded_tags, own_tags, tools_in, unsearchable_tags
 from coa.errors import ConfigError, InputError
 from coa.policy.local.model import load_tokenizer
 from coa.settings.params import Params
+from coa.store.output_file import check_own_json
 from coa.store.whole_files import write_file
 
 
@@ -36,6 +37,8 @@ def examine_all(sections: Params) -> Summary:
         InputError: a file is missing or cannot be read, or holds no row.
     """
     params = sections.section(DoctorParams)
+    if params.json:
+        check_own_json(Path(params.json), JSON_KEYS)
     for name in ("set", "tokenizer"):
         if not getattr(params, name):
             raise ConfigError(f"doctor.{name} is empty", expected=f"{name}=..., see --help")

@@ -13,12 +13,12 @@ policy's own arguments say.
 from collections.abc import Sequence
 
 from coa.foreign.tool_call_json import argument_text
-from coa.foreign.unreadable import UnreadableError
 from coa.policy.chat.replies import argument_of, object_text
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
 from coa.records.trajectory import Author, Step, StepKind
+from coa.records.unreadable import UnreadableError
 
 
 def mask_fault(row: GradedTrajectory | PreferencePair) -> str:

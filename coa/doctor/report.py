@@ -87,6 +87,10 @@ class Summary:
         return bool(self.rows_by_fault)
 
 
+JSON_KEYS = ("rows", "clean", "rows_by_fault", "rows_with_findings")
+"""Keys by which a file of findings is told from another one."""
+
+
 def as_json(summary: Summary) -> str:
     """Write a summary and the rows with findings as JSON."""
     rows = []

@@ -21,11 +21,11 @@ from coa.errors import InputError, MissingExtraError, unknown_name
 from coa.foreign.files import find_files, read_foreign_file
 from coa.foreign.record import Format
 from coa.foreign.rows import read_foreign_row
-from coa.foreign.unreadable import UnreadableError
 from coa.policy.prompts import Prompt
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
 from coa.records.tokens import PieceEncoder
+from coa.records.unreadable import UnreadableError
 from coa.store import tables
 from coa.store.files import ASSEMBLED
 

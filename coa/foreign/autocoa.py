@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from coa.foreign.step_makers import observation_step
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
 from coa.records.trajectory import Author, Step, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 
 def has_own_tags(text: str) -> bool:

@@ -42,8 +42,8 @@ from coa.foreign.record import (
 from coa.foreign.step_makers import observation_step, thought_steps
 from coa.foreign.tag_families import ANSWER_TAGS
 from coa.foreign.tagged_text import find_tags
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records.trajectory import Author, Mode, Outcome, Step, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 UNKNOWN_TOOLS = "unknown: the file does not say what its tools searched"
 _TOOL_COLUMNS = ("tools", "tool_defs")

@@ -25,7 +25,7 @@ from coa.foreign.record import (
     identifier,
     optional_text,
 )
-from coa.foreign.unreadable import UnreadableReason
+from coa.records.unreadable import UnreadableReason
 
 _ROLES = {"system": "system", "user": "user", "agent": "assistant"}
 """Who acts in a step of ATIF, by its source."""

@@ -19,8 +19,8 @@ from typing import Any
 from coa.foreign.foreign_tags import hide_json
 from coa.foreign.tag_families import TOOL_CALL_TEXT
 from coa.foreign.tool_call_json import argument_text, arguments_json, read_tool_call
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records.protocol import THINK_CLOSE, THINK_OPEN
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 
 class Role(StrEnum):

@@ -9,11 +9,11 @@ from dataclasses import replace
 from itertools import zip_longest
 
 from coa.foreign.frames import bare_observation, bare_thought, prediction
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.grading import boxed_answer, normalise
 from coa.records.trajectory import Author, Outcome, Step, StepKind, Trajectory
+from coa.records.unreadable import UnreadableError, UnreadableReason
 from coa.tools.model_context import tag_name
 
 _ANSWER_OPEN = f"{protocol.THINK_CLOSE}\n\n\\boxed{{"

@@ -19,9 +19,9 @@ from dataclasses import replace
 
 from coa.foreign.frames import NUMBERED_CALL, REACT_CALL, THOUGHT_LABEL
 from coa.foreign.step_makers import action_step, answer_step, observation_step, thought_steps
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
 from coa.records.trajectory import Step, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 _FINISH = "finish"
 _REMINDERS = {

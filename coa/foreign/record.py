@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records.trajectory import Mode, Sampling, Step, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 
 class Format(StrEnum):

@@ -14,8 +14,8 @@ from coa.foreign.record import ForeignRow, Format
 from coa.foreign.tag_families import R1_SEARCHER, TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text, tell_family
 from coa.foreign.text_rows import find_text, read_text_row
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records.trajectory import Step
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 Row = Mapping[str, Any]
 """A row: its values by column."""

@@ -15,10 +15,10 @@ from coa.foreign.foreign_tags import hide_json
 from coa.foreign.step_makers import action_step, answer_step, observation_step, thought_steps
 from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TOOL_CALL_TEXT, TagFamily, Tags
 from coa.foreign.tool_call_json import read_tool_call
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
 from coa.records.grading import boxed_answer
 from coa.records.trajectory import Author, Outcome, Step, StepKind
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 _TURN_END = re.compile(r"\s*(?:<\|im_end\|>\s*<\|im_start\|>(?:user|tool)\s*)?")
 """The text between a call and its observation: blanks, or ChatML's border between two turns."""

@@ -19,9 +19,9 @@ from coa.foreign.record import (
     question_text,
 )
 from coa.foreign.tagged_text import find_tags
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
 from coa.records import protocol
 from coa.records.trajectory import Step
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 TEXT_COLUMNS = (
     "response",

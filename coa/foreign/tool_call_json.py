@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from coa.foreign.files import storable
 from coa.foreign.foreign_tags import CODE_CLOSE, CODE_OPEN, end_of_json
-from coa.foreign.unreadable import UnreadableError, UnreadableReason
+from coa.records.unreadable import UnreadableError, UnreadableReason
 
 _ARGUMENTS = ("arguments", "parameters")
 """The names under which templates write the arguments; Llama's templates write the second."""

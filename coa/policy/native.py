@@ -456,6 +456,15 @@ class NativePolicy(ChatPolicy):
             following = self._template.encode(self._template.grammar.think_close) + following
         return token_sequence(turns.messages).input_ids + following
 
+    def probe_questions(self, like: Request) -> tuple[Request, ...]:
+        """Word the questions that a probe asks before a run with requests like this one.
+
+        Raises:
+            ConfigError: No such request can be sent, so the probe need not be paid.
+        """
+        self._body(like)
+        return super().probe_questions(like)
+
     def _body(self, request: Request) -> bytes:
         ids = request.context_ids
         fields: dict[str, Any] = {

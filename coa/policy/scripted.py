@@ -4,10 +4,10 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from coa.own_parts import digest_of
 from coa.policy import Completion, Finish, Request, cut_at_stop
 from coa.policy.probe import scripted_answer
 from coa.records.trajectory import Author
-from coa.settings.own_parts import digest_of
 
 _TOKEN = re.compile(r"</?\w+>|\w+|[^\w\s]")
 _QUESTION = "Question: "

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coa.errors import ConfigError
+from coa.own_parts import PartKind, load_function, names_own_part
 from coa.records.grading import Grade, Verdict, grade, grade_open
 from coa.records.protocol import answer_text, stray_tags
 from coa.records.question import Criterion, Question
 from coa.records.trajectory import StopReason, Trajectory
 from coa.records.verdicts import Judgement
-from coa.settings.own_parts import PartKind, load_function, names_own_part
 
 
 class RightBy(PartKind):

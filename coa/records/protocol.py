@@ -74,6 +74,10 @@ def is_tool_name(name: str) -> bool:
     return len(name) <= MAX_TOOL_CHARS and re.fullmatch(_TOOL, name) is not None
 
 
+CUT_MARK = " ... [cut off]"
+"""Ends an observation that was cut because the context had no room for more of it."""
+
+
 def observation_text(tool: str, body: str, control_tokens: Sequence[str] = ()) -> str:
     """Return an observation as the policy reads it; only here is the body neutralised."""
     return f"\n<{tool}_result> {neutralise(body, control_tokens)} </{tool}_result>\n"

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from inspect import isfunction
 
 from coa.errors import ConfigError
+from coa.interruption import tell
 from coa.microworld.factory import MicroworldParams, scripted_teacher
+from coa.own_parts import PartKind, load_part, names_own_part
 from coa.policy import AnyPolicy
 from coa.policy.chat.families import ChatSettings, require_plain_template
 from coa.policy.chat_templates import own_template
@@ -16,7 +18,6 @@ from coa.policy.scripted import policy_of
 from coa.policy.server_settings import ServerSettings
 from coa.policy.teacher.titled import GoldSettings, gold_teacher
 from coa.records.trajectory import Sampling
-from coa.settings.own_parts import PartKind, load_part, names_own_part
 
 
 class PolicyKind(PartKind):
@@ -120,6 +121,8 @@ def open_policy(
         return NativePolicy(params.server, params.chat, deployment=params.name, place=place)
     if params.policy is PolicyKind.LOCAL:
         return LocalPolicy.load(params.local)
+    if params.policy is not PolicyKind.SCRIPTED_JUDGE and params.server != ServerSettings():
+        tell(f"{section}.server is not used: {section}.policy={params.policy} asks no server")
     if params.policy is PolicyKind.GOLD:
         return gold_teacher(params.gold)
     if params.policy is PolicyKind.SCRIPTED_JUDGE:

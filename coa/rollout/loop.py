@@ -10,6 +10,7 @@ parties.
     if a budget is used up: append the answer marker and let the policy answer
 """
 
+import re
 from dataclasses import dataclass
 
 from msgspec import UNSET, Struct
@@ -42,6 +43,11 @@ from coa.records.trajectory import (
 )
 from coa.store.pending import Call, Done, Failure, Generate
 from coa.tools import ToolReply
+
+_WORD = re.compile(r"\S+")
+_MOST_CHARS = 32
+"""Characters of a token, on average at most: an observation is cut to so many before its tokens
+are counted again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,15 +234,8 @@ def observe(state: State, reply: ToolReply) -> State:
     assert isinstance(state.pending, Call), state.pending
     if reply.outcome is Outcome.ERROR:
         return _end(state, StopReason.TOOL_ERROR, reply.text)
-    step = protocol.observation(
-        state.pending.tool,
-        reply.text,
-        reply.outcome,
-        reply.passages,
-        control_tokens(state.run.encoder),
-    )
     before = state.num_context_tokens
-    state = _append_given(state, step)
+    state = _append_observation(state, reply)
     num_tokens = state.num_context_tokens - before
     state = replace(
         state,
@@ -244,6 +243,44 @@ def observe(state: State, reply: ToolReply) -> State:
         num_observed_tokens=num_tokens,
     )
     return _plan_next(state)
+
+
+def _append_observation(state: State, reply: ToolReply) -> State:
+    """Append what a tool answered, cut after the last word that the context has room for.
+
+    What is cut bears a mark. A passage of which no line is left does not count as shown.
+    """
+    assert isinstance(state.pending, Call), state.pending
+    tool = state.pending.tool
+    limit = state.run.limits.max_context_tokens
+    names = control_tokens(state.run.encoder)
+    step = protocol.observation(tool, reply.text, reply.outcome, reply.passages, names)
+    whole = _append_given(state, step)
+    if whole.num_context_tokens <= limit:
+        return whole
+    body = protocol.observation_body(step)
+    body = body[: max(limit - state.num_context_tokens, 0) * _MOST_CHARS]
+    ends = [word.end() for word in _WORD.finditer(body)]
+    kept = whole
+    fits, fails = -1, len(ends)
+    while fits + 1 < fails:
+        middle = (fits + fails) // 2
+        shown = body[: ends[middle]]
+        lines = shown.count("\n") + 1
+        has_lines = reply.text.count("\n") + 1 == len(reply.passages)
+        passages = reply.passages[:lines] if has_lines else reply.passages
+        text = shown + protocol.CUT_MARK
+        tried = _append_given(
+            state, protocol.observation(tool, text, reply.outcome, passages, names)
+        )
+        if tried.num_context_tokens <= limit:
+            kept, fits = tried, middle
+        else:
+            fails = middle
+    if fits < 0:  # no word fits
+        text = protocol.CUT_MARK.strip()
+        kept = _append_given(state, protocol.observation(tool, text, reply.outcome, (), names))
+    return kept
 
 
 def _plan_next(state: State) -> State:
@@ -263,10 +300,14 @@ def _plan_next(state: State) -> State:
 
 
 def _force_answer(state: State, reason: StopReason) -> State:
-    """Append the answer marker and let the policy continue it."""
-    state = _append_given(state, protocol.marker(protocol.ANSWER_MARKER))
-    answer = Generate(stop=(), max_tokens=state.run.limits.max_answer_tokens)
-    return replace(state, forced=reason, pending=answer)
+    """Append the answer marker and let the policy continue it within the window."""
+    limits = state.run.limits
+    marked = _append_given(state, protocol.marker(protocol.ANSWER_MARKER))
+    left = limits.max_context_tokens + limits.max_answer_tokens - marked.num_context_tokens
+    if left <= 0:
+        return _end(state, StopReason.TRUNCATED)
+    answer = Generate(stop=(), max_tokens=min(left, limits.max_answer_tokens))
+    return replace(marked, forced=reason, pending=answer)
 
 
 def _append_given(state: State, *steps: Step) -> State:

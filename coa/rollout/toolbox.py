@@ -11,11 +11,11 @@ from inspect import isfunction
 from typing import Any
 
 from coa.errors import ConfigError
+from coa.own_parts import digest_of, load_part
 from coa.records import protocol
 from coa.records.trajectory import Outcome
 from coa.search.factory import open_search_tool
 from coa.search.settings import SearchParams
-from coa.settings.own_parts import digest_of, load_part
 from coa.tools import Tool, ToolReply
 from coa.tools.settings import ToolsParams
 

@@ -34,7 +34,10 @@ PASSAGES_PER_COMMIT = 4_000_000
 """A build that is stopped keeps what it committed, and each commit ends a segment. tantivy merges
 segments when there are eight."""
 OWN_FOLDER = OwnFolder(
-    "coa search index", "manifest.json", r"(manifest|meta)\.json|[0-9a-f]{32}\.\w+"
+    "coa search index",
+    "manifest.json",
+    r"(manifest|meta)\.json|[0-9a-f]{32}\.\w+",
+    mark='"corpus_hash"',
 )
 
 

@@ -20,7 +20,7 @@ from coa.search.wire import split_contents
 from coa.store.sources import COMPRESSIONS, SourceRow, ending_of, read_rows
 from coa.store.tables import open_parquet
 
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv")
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".csv")
 """Of the files that `coa.store.sources` reads."""
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
 _FIX_PATH = "check the path in params.yaml: index.corpus"
@@ -44,7 +44,7 @@ def corpus_files(corpus: str, own_reader: str = "") -> tuple[Path, ...]:
 
     Raises:
         InputError: the folder is empty, nothing matches the pattern, or there is no such data set.
-        ConfigError: a file's ending is not .parquet, .jsonl or .csv, the folder holds a folder, or
+        ConfigError: a file's ending is not among `ENDINGS`, the folder holds a folder, or
             the name of a data set cannot be read.
         ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier
             download.
@@ -138,14 +138,14 @@ def expected_rows(files: Sequence[Path]) -> int | None:
     """Estimate how many rows the files hold, to show the time left.
 
     The number is exact for parquet; of other files it is estimated from the length of the first
-    lines. It is None where all of a compressed file would have to be read.
+    lines. It is None where all of a file would have to be read.
     """
     total = 0
     for path in files:
         if ending_of(path) == ".parquet":
             total += int(open_parquet(path).metadata.num_rows)
             continue
-        if path.suffix in COMPRESSIONS:
+        if path.suffix in (*COMPRESSIONS, ".json"):
             return None
         check_no_folder(path)
         try:
@@ -172,7 +172,7 @@ def read_passages(
         InputError: a file is missing, truncated, not UTF-8 or without rows, or lacks a column; or a
             row has no id or no text, or the id of another row, in whichever file. It names the file
             and the row.
-        ConfigError: a file's ending is not .parquet, .jsonl or .csv.
+        ConfigError: a file's ending is not among `ENDINGS`.
     """
     columns = columns or {}
     ours = ("id", "contents") if "contents" in columns else ("id", "title", "text")

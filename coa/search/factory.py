@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from coa.own_parts import load_part, names_own_part
 from coa.search import SearchEngine
 from coa.search.dense.settings import DenseSettings
 from coa.search.settings import EngineKind, FusionSettings, RecordingMode, SearchParams
 from coa.search.tool import SearchTool
-from coa.settings.own_parts import load_part, names_own_part
 
 if TYPE_CHECKING:
     from coa.search.dense.engine import DenseSearch

@@ -22,6 +22,7 @@ from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import INDEX, QUESTIONS
 from coa.store.metrics import write_metrics
+from coa.store.outputs import check_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class IndexParams:
     """Settings of the index: what is searched, and how its text is cut into terms."""
 
     corpus: str = ""
-    """A .parquet, .jsonl (also .gz, .zst) or .csv file of passages, a folder of them, a pattern
+    """A .parquet, .jsonl (also .gz, .zst), .json or .csv file of passages, a folder, a pattern
     such as `raw/*.parquet`, or `hub:OWNER/NAME[@REVISION][:PATTERN]` for a data set of the Hugging
     Face Hub; `dvc repro` follows files and folders alone. Ids are unique over all files, and all
     have the same columns."""
@@ -69,6 +70,7 @@ def check_is_own(params: IndexParams) -> bool:
 def main(arguments: Sequence[str]) -> str:
     """Build the index that `params.yaml` describes and return the summary line."""
     params = Params.load("index", arguments).section(IndexParams)
+    check_place(params.out, "coa.search.index")
     is_pipelines = check_is_own(params)
     files = corpus_files(params.corpus, params.reader)
     out = Path(params.out)

@@ -6,9 +6,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from coa.errors import ConfigError
+from coa.own_parts import PartKind
 from coa.search.dense.settings import DenseSettings
 from coa.search.tool import ObservationSettings
-from coa.settings.own_parts import PartKind
 from coa.store.files import INDEX
 
 

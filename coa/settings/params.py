@@ -8,7 +8,8 @@ error that lists the known ones. Some settings are mappings with keys of the use
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
@@ -41,6 +42,7 @@ from coa.settings.sections import (
 )
 from coa.settings.text import merge_comments, to_text
 from coa.shipped import ROOT, find_shipped
+from coa.store.output_file import signed
 from coa.store.whole_files import write_file
 
 PARAMS_FILE = Path("params.yaml")
@@ -55,6 +57,12 @@ _REFUSED_CHOICE = re.compile("Invalid enum value '([^']*)'")
 """How msgspec tells the value of an enum that it refuses."""
 _ALMOST = 0.8
 """How similar a name is to that of a section that it is taken for a slip, by difflib's measure."""
+_SECTION_NAME = re.compile(r"[\w-]+")
+_MAX_BYTES = 250_000
+"""Of a file of settings; the largest profile has a thirtieth of it."""
+_MAX_VALUES = 20_000
+_MAX_DEPTH = 20
+_MAX_SHOWN = 200
 _REFERENCE = re.compile(r"\$\{\s*(\w+)")
 """How a value refers to another one: `${train.prompt}`."""
 
@@ -65,12 +73,19 @@ class Params:
     """The values of one run: `params.yaml`, overridden by the arguments of the command line."""
 
     def __init__(
-        self, values: DictConfig, own_section: str, path: Path, in_file: DictConfig | None = None
+        self,
+        values: DictConfig,
+        own_section: str,
+        path: Path,
+        in_file: DictConfig | None = None,
+        given: frozenset[str] = frozenset(),
     ) -> None:
         self._values = values
         """What was chosen: the rest follows from the defaults of the sections."""
         self._in_file = values if in_file is None else in_file
         """The values before those of the command line."""
+        self._given = given
+        """The dotted keys of the command line."""
         self._own_section = own_section
         self._path = path
 
@@ -104,6 +119,7 @@ class Params:
             ConfigError: An argument is not `key=value`, or its key is unknown.
         """
         values = self._values
+        given_keys = set(self._given)
         for argument in arguments:
             key, equals, text = argument.partition("=")
             if not equals or not key:
@@ -114,15 +130,18 @@ class Params:
                     got=argument,
                 )
             dotted = key if "." in key else f"{self._own_section}.{key}"
-            given = OmegaConf.create()
             value = _read_value(key, text)
-            filled = _filled(values, [dotted.partition(".")[0]])
-            _check_key(filled, dotted, _COMMAND_LINE, values)
-            if isinstance(OmegaConf.select(filled, dotted), ListConfig):
-                value = as_list(value)
-            OmegaConf.update(given, dotted, value)
-            values = _chosen(_merged(values, given), _merged(filled, given))
-        return Params(values, self._own_section, self._path, self._in_file)
+            check_plain(value, Path(key))
+            with _explained(f"{argument[:_MAX_SHOWN]!r} over {self._path}"):
+                given = OmegaConf.create()
+                filled = _filled(values, [dotted.partition(".")[0]])
+                _check_key(filled, dotted, _COMMAND_LINE, values)
+                if isinstance(OmegaConf.select(filled, dotted), ListConfig):
+                    value = as_list(value)
+                OmegaConf.update(given, dotted, value)
+                values = _chosen(_merged(values, given), _merged(filled, given))
+            given_keys.add(dotted)
+        return Params(values, self._own_section, self._path, self._in_file, frozenset(given_keys))
 
     def section(self, kind: type[Section], name: str = "") -> Section:
         """Return the section `name` (by default the stage's own) as a `kind`, a dataclass.
@@ -155,6 +174,16 @@ class Params:
         """Return whether the file or the command line gives a section or a setting."""
         return chosen_value(self.chosen, dotted) is not MISSING
 
+    def is_given(self, key: str) -> bool:
+        """Return whether the command line names a setting of the stage's own section."""
+        return f"{self._own_section}.{key}" in self._given
+
+    def is_overridden(self, key: str) -> bool:
+        """Return whether the command line changes a setting of the stage's own section."""
+        section = self._own_section
+        in_file = Params(self._in_file, section, self._path).values([section])
+        return bool(self.values([section])[section].get(key) != in_file[section].get(key))
+
     def values(self, sections: Iterable[str] = ()) -> dict[str, Any]:
         """Return sections as plain values, with their defaults: all, where none is named.
 
@@ -164,8 +193,9 @@ class Params:
         """
         others = [str(key) for key in self._values if key not in SECTIONS]
         names = list(sections) or [*SECTIONS, *others]
-        filled = _filled(self._values, names)
         found = {}
+        with _explained(self._path):
+            filled = _filled(self._values, names)
         for name in names:
             found[name] = adapt(_plain(filled, name, self._path), kind_of(name))
         return found
@@ -232,6 +262,8 @@ def _plain(values: DictConfig, name: str, place: object) -> Any:
     """
     section = OmegaConf.select(values, name)
     if section is None:
+        if name in values:
+            return None
         raise KeyError(name)
     try:
         return OmegaConf.to_container(section, resolve=True)
@@ -251,7 +283,7 @@ def _read_value(key: str, text: str) -> Any:
         return text  # `off` may be a text: that is the setting's to say.
     try:
         read = OmegaConf.from_dotlist([f"value={text}"])
-    except (PyYAMLError, OmegaConfBaseException) as error:
+    except (PyYAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         problem = str(getattr(error, "problem", None) or error).splitlines()[0]
         raise ConfigError(
             f"cannot read the value of {key}",
@@ -269,7 +301,16 @@ def _convert(values: DictConfig, kind: type[Section], name: str, place: object) 
     Raises:
         ConfigError: A key is unknown or missing, or a value has the wrong type.
     """
-    values = _filled(values, [name.partition(".")[0]])
+    with _explained(f"{place}, section {name!r}"):
+        return _convert_filled(_filled(values, [name.partition(".")[0]]), kind, name, place)
+
+
+def _convert_filled(values: DictConfig, kind: type[Section], name: str, place: object) -> Section:
+    """Return a section of values to which the defaults were added.
+
+    Raises:
+        ConfigError: As for `_convert`.
+    """
     where = f"{place}, section {name!r}"
     given = OmegaConf.select(values, name)
     if name not in SECTIONS and (given is None or isinstance(given, DictConfig)):
@@ -290,7 +331,7 @@ def _convert(values: DictConfig, kind: type[Section], name: str, place: object) 
             where=where,
             expected=f"one of {list_names(choices)}" if choices else "",
             got=got,
-            fix=closest(refused[1], choices) if refused else "",
+            fix=_meant(refused[1], choices) if refused else "",
         ) from error
 
 
@@ -345,6 +386,24 @@ def _check_within(given: Any, hint: Any, where: str) -> None:
             _check_within(entry, entry_hint(hint), f"{where}, entry {name!r}")
 
 
+def _meant(value: str, choices: Sequence[str]) -> str:
+    """Ask whether one of the choices was meant that hold the value, or that it is known by."""
+    known = [choice for choice in _KNOWN_BY.get(value.lower(), ()) if choice in choices]
+    found = known or [choice for choice in choices if value and value.lower() in choice]
+    return f"did you mean {' or '.join(found)}?" if found else closest(value, choices)
+
+
+_SERVERS = ("vllm", "sglang", "llama.cpp", "ollama", "tgi", "together", "fireworks")
+_VENDORS = ("openai", "anthropic", "claude", "gpt", "gemini", "deepseek", "mistral", "openrouter")
+_KNOWN_BY = {
+    **dict.fromkeys(_SERVERS, ("completions", "native", "chat")),
+    **dict.fromkeys(_VENDORS, ("chat",)),
+    **dict.fromkeys(("hf", "transformers", "huggingface"), ("local",)),
+    **dict.fromkeys(("scripted", "script"), ("microworld", "gold", "scripted_judge")),
+}
+"""Names of programs and makers that people write in place of ours."""
+
+
 def _choices(kind: type[Any], message: str) -> list[str]:
     """List the values of an enum that msgspec's message is about; none for another setting.
 
@@ -370,20 +429,123 @@ def list_names(names: Iterable[Any]) -> str:
 
 
 def _read_yaml(path: Path) -> DictConfig:
+    """Read the settings of a file.
+
+    Raises:
+        ConfigError: The file is missing or broken, or holds what no setting can be.
+    """
+    broken = f"cannot read {path}"
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(broken, expected="a file", got="a folder or a device")
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ConfigError(broken, expected=f"at most {_MAX_BYTES:,} bytes of settings")
         # DVC's parser: it reads `off` as a text, and DVC writes that without quotes.
-        values = OmegaConf.create(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+        values = YAML(typ="safe").load(content.decode("utf-8-sig"))
     except FileNotFoundError:
         fix = "check the path"
         if path.name == PARAMS_FILE.name:
             fix = "run in the folder of your project; `coa params PROFILE` writes the file, "
             fix += "`coa init FOLDER` makes a project"
         raise ConfigError(f"{path} is missing", fix=fix) from None
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}", got=str(error).replace("\n", " ")) from error
-    if not isinstance(values, DictConfig):
-        raise ConfigError(f"{path} must hold sections", expected="a mapping of section to settings")
-    return values
+    except RecursionError as error:
+        raise ConfigError(broken, got="values that are nested too deeply") from error
+    except (YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # The parser has no one class for what it cannot make a value of.
+        raise ConfigError(broken, got=str(error).replace("\n", " ")[:_MAX_SHOWN]) from error
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"{type(values).__name__} {values!r}"[:_MAX_SHOWN]
+        fix = "name the settings that differ, such as `sample: {seed: 1}`"
+        if path.name == PARAMS_FILE.name:
+            fix = f"write the file: python -m coa.params {DEFAULT_PROFILE} overwrite=true"
+        raise ConfigError(
+            f"{path} must hold sections",
+            expected="a mapping of section to settings",
+            got=found,
+            fix=fix,
+        )
+    check_plain(values, path)
+    for name, section in values.items():
+        if name in SECTIONS and not isinstance(section, dict | None):
+            where = f"{path}, section {name!r}"
+            got = f"{section}"[:_MAX_SHOWN]
+            raise ConfigError("a section must hold settings", where=where, got=got)
+        if not _SECTION_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} cannot name a section", where=path, expected="letters, digits, _ and -"
+            )
+    with _explained(path):
+        return OmegaConf.create(values)
+
+
+def check_plain(values: Any, path: Path) -> None:
+    """Refuse values of a file that settings cannot hold; it takes time for what is there, once.
+
+    Raises:
+        ConfigError: A key is no text, a value is no text, number, truth value, list or mapping, or
+            values are nested too deeply, hold themselves, or multiply by anchors.
+    """
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(values, ())]
+    num_seen = 0
+    while waiting:
+        value, place = waiting.pop()
+        num_seen += 1
+        fault = ""
+        inner: list[tuple[Any, str]] = []
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str) or not 0 < len(key) <= _MAX_SHOWN:
+                    fault = f"the key {str(key)[:_MAX_SHOWN]!r}; a key is a text in one line"
+                inner.append((item, str(key)))
+        elif isinstance(value, list):
+            inner = [(item, str(number)) for number, item in enumerate(value)]
+        elif isinstance(value, str):
+            fault = _fault_of_text(value)
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            fault = "a number of more than 64 bits"
+        elif not isinstance(value, bool | int | float | None):
+            kind = type(value).__name__
+            fault = f"a value of the kind {kind}; a date, and what is meant as a text, needs quotes"
+        if len(place) > _MAX_DEPTH:
+            fault = "values that are nested too deeply, or that hold themselves"
+        if num_seen > _MAX_VALUES:
+            fault = f"more than {_MAX_VALUES:,} values; anchors multiply them"
+        if fault:
+            where = f"{path}, {'.'.join(place[:_MAX_DEPTH])}" if place else path
+            raise ConfigError(f"{path} holds what no setting can be", where=where, got=fault)
+        waiting.extend((item, (*place, key)) for item, key in inner)
+
+
+def _fault_of_text(text: str) -> str:
+    """Say why a text cannot be a setting; empty where it can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair, which no file can hold"
+    if text == "???":
+        return "`???`, which stands for a missing value; put one there, or leave the key out"
+    return ""
+
+
+@contextmanager
+def _explained(place: object) -> Iterator[None]:
+    """Turn errors of OmegaConf, such as a reference to nothing, into one that names the file.
+
+    Raises:
+        ConfigError: There was one.
+    """
+    try:
+        yield
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(
+            "the settings do not fit together",
+            where=place,
+            expected="values of the kind that their settings have; ${section.key} refers to "
+            "another one, and \\${ is the text itself",
+            got=str(error).partition("\n")[0][:_MAX_SHOWN],
+        ) from error
 
 
 def _check_key(values: DictConfig, dotted: str, place: object, in_file: DictConfig) -> None:
@@ -453,6 +615,11 @@ class Merged(NamedTuple):
     comments: dict[str, list[str]]
     """The comments above and behind a setting, by its dotted name."""
 
+    @property
+    def text(self) -> str:
+        """Return them as YAML."""
+        return to_text(self.values, self.comments)
+
 
 def write_profile(profile: Path, out: Path = PARAMS_FILE, base: Path = DEFAULT_PROFILE) -> None:
     """Write `out`: the base profile, overridden by `profile`.
@@ -477,13 +644,15 @@ def write_profiles(
 def write_merged(merged: Merged, profiles: Sequence[Path], out: Path = PARAMS_FILE) -> None:
     """Write what profiles choose, with their comments and a head that names them."""
     names = " ".join(profile.as_posix() for profile in profiles)
-    write_file(out, to_text(merged.values, merged.comments, f"{_HEAD}{names}`{_HEAD_END}"))
+    write_file(out, signed(f"# {_HEAD}{names}`{_HEAD_END}", merged.text))
 
 
 _HEAD = "Written by `coa params "
 _WRITTEN = re.compile("# Written by `(?:coa params|python -m coa.params) ([^`]*)`")
 """The head of a file that was written from profiles, also by an earlier version."""
-_HEAD_END = "; change it freely, or sweep with `dvc exp run -S`."
+_HEAD_END = (
+    "; change it freely, or sweep with `dvc exp run -S`. What follows was written with the hash "
+)
 
 
 def read_chosen(path: Path) -> dict[str, Any]:
@@ -498,7 +667,7 @@ def read_chosen(path: Path) -> dict[str, Any]:
 
 def read_profiles(path: Path) -> list[Path]:
     """Return the profiles that a file names in its head; none where it was not written so."""
-    head = path.read_text(encoding="utf-8").partition("\n")[0]
+    head = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     written = _WRITTEN.match(head)
     return [Path(name) for name in written[1].split()] if written else []
 
@@ -518,11 +687,12 @@ def merge_profiles(profiles: Sequence[Path], base: Path = DEFAULT_PROFILE) -> Me
     comments = merge_comments(base)
     _check_values(filled, chosen, base)
     for profile in map(find_shipped, profiles):
-        overlay = _read_profile(profile, filled)
-        comments |= merge_comments(profile)
-        chosen = _merged(chosen, _without_marks(overlay))
-        filled = _override(filled, overlay)
-        _check_values(filled, overlay, profile)
+        with _explained(profile):
+            overlay = _read_profile(profile, filled)
+            comments |= merge_comments(profile)
+            chosen = _merged(chosen, _without_marks(overlay))
+            filled = _override(filled, overlay)
+            _check_values(filled, overlay, profile)
     values = cast(dict[str, Any], OmegaConf.to_container(_chosen(chosen, filled)))
     return Merged(values, comments)
 

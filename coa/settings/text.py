@@ -13,8 +13,10 @@ from coa.settings.sections import TRUTH
 
 _LINE = 80
 _KEY = re.compile(r"( *)([\w-]+):( |$)")
-_BEHIND = re.compile(r"""\s+(#[^"'{}\[\]]*)$""")
+_BEHIND = re.compile(r"\s(#.*)")
 """A comment behind a value; one with brackets or quotes may be a part of the value."""
+_NO_COMMENT = re.compile(r"""^.*["'{}\[\]]""")
+"""What ends with a bracket or a quote."""
 
 
 def merge_comments(profile: Path) -> dict[str, list[str]]:
@@ -26,11 +28,11 @@ def merge_comments(profile: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     path: list[str] = []
     above: list[str] = []
-    for line in profile.read_text(encoding="utf-8").splitlines():
+    for line in profile.read_text(encoding="utf-8-sig").splitlines():
         key = _KEY.match(line)
         if key is not None:
             path = [*path[: len(key[1]) // 2], key[2]]
-        behind = _BEHIND.search(line)
+        behind = _BEHIND.search(_NO_COMMENT.sub("", line))
         if line.lstrip().startswith("#"):
             above.append(line.strip())
             continue
@@ -41,12 +43,12 @@ def merge_comments(profile: Path) -> dict[str, list[str]]:
     return found
 
 
-def to_text(values: dict[str, Any], comments: dict[str, list[str]], head: str) -> str:
-    """Return settings as YAML: below a head, each below its comments, sections parted by a line."""
+def to_text(values: dict[str, Any], comments: dict[str, list[str]]) -> str:
+    """Return settings as YAML: each below its comments, sections parted by a line."""
     yaml = YAML()  # Its defaults are DVC's: `dvc exp run -S` changes a value and nothing else.
     stream = StringIO()
     yaml.dump(_to_nodes(values, "", comments), stream)
-    lines = [f"# {head}"]
+    lines: list[str] = []
     path: list[str] = []
     for line in stream.getvalue().splitlines():
         key = _KEY.match(line)

@@ -29,6 +29,8 @@ class OwnFolder:
     """The path, inside the folder, of a file that every such folder has."""
     names: str
     """A regular expression for the path of every file that the command may write there."""
+    mark: str = ""
+    """A text in the file `always` by which the command's own is told from any other of its name."""
 
 
 def check_own_folder(out: Path, own: OwnFolder) -> None:
@@ -73,6 +75,8 @@ def _fault(out: Path, own: OwnFolder) -> str:
         return f"files that it does not write: {', '.join(foreign[:_MAX_SHOWN])}{more}"
     if found and own.always not in found:
         return f"a folder without {own.always}, such as {found[0]}"
+    if found and own.mark and own.mark.encode() not in (out / own.always).read_bytes():
+        return f"a {own.always} that it did not write"
     return ""
 
 

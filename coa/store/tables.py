@@ -30,6 +30,8 @@ _IDS_AT_ONCE = 1_000_000
 _FOOTER_END = 8
 """Bytes at the end of a parquet file: the size of its footer, and four letters."""
 _VERSION_KEY = b"coa.schema_version"
+TRIAL = b"coa.is_trial"
+"""In the metadata of a table whose inputs the command line named, and not params.yaml."""
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -75,11 +77,18 @@ class TableWriter:
     """A context manager that writes records of one kind to a parquet file.
 
     The file appears, complete, when the block ends without an error.
+
+    Args:
+        path: The file.
+        record: The type of its records.
+        is_trial: Whether the next trial may replace it (`coa.store.outputs.check_inputs`).
     """
 
-    def __init__(self, path: Path, record: type[Any]) -> None:
+    def __init__(self, path: Path, record: type[Any], *, is_trial: bool = False) -> None:
         self._path = path
         self._schema = schema_of(record)
+        if is_trial:
+            self._schema = self._schema.with_metadata({**self._schema.metadata, TRIAL: b"true"})
         self._rows: list[Any] = []
         self._copied = self._schema.empty_table()
         self.num_rows = 0
@@ -274,6 +283,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise InputError(
             f"{path} is missing", fix="`dvc repro` makes it, or name another file in params.yaml"
         ) from None
+    except PermissionError as error:
+        got = error.strerror or "no permission"
+        raise InputError(f"cannot read {path}", got=got, fix="make it readable") from error
     except (pa.ArrowInvalid, OSError) as error:
         fix = "the file is truncated or not parquet: make it again (dvc repro -f, or dvc checkout)"
         raise InputError(f"cannot read {path}", got=str(error).splitlines()[0], fix=fix) from error

@@ -154,22 +154,22 @@ class Workspace:
         self.checkpoints = CHECKPOINTS / name
 
     def check_out(self) -> None:
-        """Refuse a folder with weights that no training wrote; call it before anything is cleared.
+        """Refuse a folder that no training wrote; call it before anything is cleared.
 
         A finished run leaves its params.yaml there; one that was killed while it saved leaves its
         checkpoints.
 
         Raises:
-            OutputError: the folder holds somebody's model.
+            OutputError: it is a file, or the folder holds somebody's model.
         """
-        has_weights = any(self.out.glob("*.safetensors"))
+        is_there = self.out.is_file() or any(self.out.glob("*"))
         is_own = (self.out / "params.yaml").is_file() or self.checkpoints.is_dir()
-        if has_weights and not is_own:
+        if is_there and not is_own:
             raise OutputError(
                 f"{self.out} is in the way: nothing was overwritten",
                 where=self.out.absolute(),
                 expected="no folder, or one that `coa train` made",
-                got="weights without the params.yaml of a run",
+                got="what is there has no params.yaml of a run",
                 fix="train under another name with train.name=..., or move the model away",
             )
 

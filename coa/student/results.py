@@ -18,7 +18,11 @@ def file_name(name: str, fallback: str, key: str) -> str:
         ConfigError: it cannot be a file's name.
     """
     name = name or Path(fallback).name
-    if not name or name != Path(name).name or name.startswith("."):
+    if not name:
+        raise ConfigError(
+            "neither a model nor a name is given", expected=f"model=data/train/sft2, or {key}=..."
+        )
+    if name != Path(name).name or name.startswith("."):
         raise ConfigError(
             "the result's name is not a file name", expected=f"{key}=sft2_react", got=repr(name)
         )

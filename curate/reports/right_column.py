@@ -4,8 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
+from coa.own_parts import names_own_part
 from coa.records.graded import RightBy, is_right_by_own
-from coa.settings.own_parts import names_own_part
 from coa.store import tables
 
 

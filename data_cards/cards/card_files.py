@@ -5,6 +5,9 @@ from pathlib import Path
 
 from coa.store.output_folder import OwnFolder, replace_folder
 
+CITED = "AutoCoA"
+"""The work that every card cites, by which a card is told from a README.md of another kind."""
+
 
 def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:
     """Replace `folder`, which the same command made, with one that has these files.

@@ -6,9 +6,10 @@ inserted counts as the policy's.
 
 In messages a thought stands in the `content`, between the tags of thinking: Qwen2.5's and Llama's
 chat templates leave out a `reasoning_content`, while those of reasoning models find the thought in
-the content. Arguments are an object where all calls of a set have the same parameters, because
-Qwen2.5's template writes a text as a text in quotes. Elsewhere they are JSON text: Arrow would join
-their schemas and give every call the parameters of all tools.
+the content. Arguments are an object where all calls of a run's sets have the same parameters,
+because Qwen2.5's template writes a text as a text in quotes. Elsewhere they are JSON text: Arrow
+would join their schemas and give every call the parameters of all tools. Messages without calls
+have an empty list of them, so all sets of a run have one schema and can be concatenated.
 """
 
 import json
@@ -113,12 +114,13 @@ def tool_schemas(tools: Sequence[str]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class CallForm:
-    """How the calls of a set are written: one form for all rows of both splits."""
+    """How calls are written: one form for all rows of all sets of a run."""
 
     tools: tuple[str, ...]
-    """The tools that are called, sorted."""
+    """The tools that are called in one set, sorted."""
     parameters: tuple[str, ...] | None
-    """The parameters of every call; None where calls differ and arguments are JSON text."""
+    """The parameters of every call in any set; None where calls differ, or there are none, and
+    arguments are JSON text."""
 
     @property
     def tools_json(self) -> str:
@@ -129,8 +131,6 @@ class CallForm:
     def schema(self) -> pa.DataType:
         """The type of a list of messages."""
         fields = [("role", pa.string()), ("content", pa.string())]
-        if not self.tools:
-            return pa.list_(pa.struct(fields))
         arguments: pa.DataType = pa.string()
         if self.parameters is not None:
             arguments = pa.struct([(name, pa.string()) for name in self.parameters])
@@ -145,8 +145,8 @@ class CallForm:
         return json.dumps(found, ensure_ascii=False) if self.parameters is None else found
 
 
-PLAIN_MESSAGES = CallForm((), None).schema
-"""The type of messages without calls."""
+PLAIN_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+"""The type of a prompt that is one message."""
 
 
 def call_form(trajectories: Iterable[Sequence[Step]]) -> CallForm:
@@ -182,6 +182,14 @@ def chat_messages(content: str, steps: Sequence[Step], form: CallForm) -> list[d
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     for turn in turns_of(steps):
         messages += _turn_messages(turn, form)
+    return messages
+
+
+def table_messages(content: str, steps: Sequence[Step], form: CallForm) -> list[dict[str, Any]]:
+    """Return the messages of a trajectory as tables have them: each with a list of calls."""
+    messages = chat_messages(content, steps, form)
+    for message in messages:
+        message.setdefault("tool_calls", [])
     return messages
 
 

@@ -2,7 +2,7 @@
 
 | set | flat columns | record |
 |---|---|---|
-| `coa`, `cot` | `id`, `messages`, and `tools` where tools are called | the other columns |
+| `coa`, `cot` | `id`, `messages`, and `tools`, which may be none | the other columns |
 | `cot_a` | `id`, `prompt`, `chosen`, `rejected` as texts; `tool` and its worth | `pair` |
 | `rl` | `prompt` as messages | the other columns |
 
@@ -12,7 +12,7 @@ which compares both (`flat_fault`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ from data_cards.formats.messages import (
     CallForm,
     call_arguments,
     call_form,
-    chat_messages,
+    table_messages,
     user_content,
 )
 
@@ -132,15 +132,20 @@ def read_records(name: SetName, split: str) -> Iterator[Any]:
 
 
 def call_form_of(name: SetName) -> CallForm:
-    """Find how the calls of a set are written, from the rows of the splits that have a file.
+    """Find how the calls of a set are written, as in all sets that have a file.
 
     Raises:
         InputError: a file is broken.
     """
-    if name not in HAS_TRAJECTORIES:
-        return call_form([])
-    rows = (row for split in _splits_of(name) for row in read_records(name, split))
-    return call_form(row.trajectory.steps for row in rows)
+    form = call_form(_steps_of(HAS_TRAJECTORIES))
+    return replace(form, tools=call_form(_steps_of([name])).tools)
+
+
+def _steps_of(names: Iterable[SetName]) -> Iterator[Sequence[Step]]:
+    for name in names:
+        for split in _splits_of(name) if name in HAS_TRAJECTORIES else ():
+            for row in read_records(name, split):
+                yield row.trajectory.steps
 
 
 def _splits_of(name: SetName) -> list[str]:
@@ -182,9 +187,7 @@ def _schema(name: SetName, form: CallForm) -> pa.Schema:
         columns = [pa.field("prompt", PLAIN_MESSAGES), *record]
     else:
         columns = [pa.field("id", pa.string()), pa.field("messages", form.schema)]
-        if form.tools:
-            columns.append(pa.field("tools", pa.string()))
-        columns += record
+        columns += [pa.field("tools", pa.string()), *record]
     return pa.schema(columns, metadata=record.metadata)
 
 
@@ -200,10 +203,8 @@ def _row(name: SetName, record: Any, form: CallForm, prompt: Prompt | None) -> d
         asked = [{"role": "user", "content": user_content(record.question)}]
         return {"prompt": asked, **values}
     trajectory = record.trajectory
-    messages = chat_messages(user_content(trajectory.question), trajectory.steps, form)
-    flat: dict[str, Any] = {"id": trajectory.trajectory_id, "messages": messages}
-    if form.tools:
-        flat["tools"] = form.tools_json
+    messages = table_messages(user_content(trajectory.question), trajectory.steps, form)
+    flat = {"id": trajectory.trajectory_id, "messages": messages, "tools": form.tools_json}
     return {**flat, **values}
 
 

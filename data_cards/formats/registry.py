@@ -230,6 +230,8 @@ with Path("adp/coa/train.jsonl").open(encoding="utf-8") as lines:
     ),
 }
 README = "README.md"
+HEADING = "# Sets for other trainers"
+"""The first line of an export's README.md."""
 
 
 def own_files() -> str:
@@ -257,7 +259,7 @@ def readme(formats: Sequence[ExportFormat], splits: Mapping[SetName, Sequence[st
     """
     written = ", ".join(f"`{name}` ({', '.join(there)})" for name, there in splits.items())
     parts = [
-        f"# Sets for other trainers\n\nPaths are relative to this folder. It holds {written}, each "
+        f"{HEADING}\n\nPaths are relative to this folder. It holds {written}, each "
         "as far as a format takes it; in an example that names another set, put one of these, and "
         "leave out a split that is not there."
     ]

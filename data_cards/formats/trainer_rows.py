@@ -8,7 +8,7 @@ import pyarrow as pa
 from coa.records import protocol
 from coa.records.trajectory import Author, Step
 from data_cards.catalogue import SetName
-from data_cards.formats.messages import PLAIN_MESSAGES, chat_messages, tool_schemas
+from data_cards.formats.messages import PARAMETERS, PLAIN_MESSAGES, table_messages, tool_schemas
 from data_cards.formats.published_rows import call_form_of, preference_texts, read_records
 from data_cards.formats.source import Row, Source, Table
 
@@ -40,8 +40,7 @@ _VERL_PROMPT = pa.schema(
 
 def trl_messages(source: Source, name: SetName) -> Table:
     """Make trajectories `messages`, and `tools` JSON text, which TRL's trainers parse."""
-    form = call_form_of(name)
-    return _messages(source, name, form.tools_json if form.tools else None)
+    return _messages(source, name, call_form_of(name).tools_json, pa.string())
 
 
 def verl_messages(source: Source, name: SetName) -> Table:
@@ -50,20 +49,28 @@ def verl_messages(source: Source, name: SetName) -> Table:
     verl reads no JSON text, so `tools` is left out where the tools differ in their parameters.
     """
     form = call_form_of(name)
-    return _messages(source, name, None if form.parameters is None else tool_schemas(form.tools))
+    if form.parameters is None:
+        return _messages(source, name, None, None)
+    kind = pa.array([tool_schemas(_own_tools(form.parameters))]).type
+    return _messages(source, name, tool_schemas(form.tools), kind)
 
 
-def _messages(source: Source, name: SetName, tools: Any) -> Table:
+def _own_tools(parameters: Sequence[str]) -> list[str]:
+    """List the tools whose one parameter calls have; a tool of another maker where none has it."""
+    return [tool for tool, name in PARAMETERS.items() if (name,) == tuple(parameters)] or ["other"]
+
+
+def _messages(source: Source, name: SetName, tools: Any, kind: pa.DataType | None) -> Table:
     """Make trajectories chat messages, each row with the same `tools`; without them if None."""
     form = call_form_of(name)
     columns = [pa.field("id", pa.string()), pa.field("messages", form.schema)]
-    if tools is not None:
-        columns.append(pa.field("tools", pa.array([tools]).type))
+    if kind is not None:
+        columns.append(pa.field("tools", kind))
 
     def rows(split: str) -> Iterator[Row]:
         for trajectory in source.trajectories(name, split):
             asked = source.asked(trajectory.question)
-            messages = chat_messages(asked, trajectory.steps, form)
+            messages = table_messages(asked, trajectory.steps, form)
             yield {"id": trajectory.trajectory_id, "messages": messages, "tools": tools}
 
     return Table(rows, pa.schema(columns))

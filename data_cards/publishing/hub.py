@@ -82,6 +82,10 @@ class HubRepository:
         """Name a repository, `owner/name`; nothing is asked yet."""
         self._api = HfApi(library_name="coa-toolkit")
         self._name = name
+        self._done: list[str] = []
+        """What this run has changed on the Hub, in words."""
+        self._is_sending = False
+        """Whether a change is asked for: an answer that fails may come after it was made."""
 
     @property
     def url(self) -> str:
@@ -136,8 +140,9 @@ class HubRepository:
             ServiceError: the Hub cannot be reached, refuses the token, or gives no right to that
                 name.
         """
-        with self._explained():
+        with self._explained(is_change=True):
             self._api.create_repo(self._name, repo_type=_KIND, private=private, exist_ok=True)
+        self._done.append("the repository is there")
 
     def commit(
         self, changed: Sequence[Change], files: Mapping[str, Content], *, parent: str, title: str
@@ -145,8 +150,7 @@ class HubRepository:
         """Make all changes in one commit on `parent`, and return its id.
 
         Raises:
-            ServiceError: the upload broke off, or somebody else published meanwhile. Nothing has
-                changed then.
+            ServiceError: the upload broke off, or somebody else published meanwhile.
         """
         operations: list[CommitOperationAdd | CommitOperationDelete] = []
         for change in changed:
@@ -156,7 +160,7 @@ class HubRepository:
                 content = files[change.path]
                 source = str(content) if isinstance(content, Path) else content
                 operations.append(CommitOperationAdd(change.path, source))
-        with self._explained():
+        with self._explained(is_change=True):
             made = self._api.create_commit(
                 self._name,
                 operations,
@@ -164,6 +168,7 @@ class HubRepository:
                 repo_type=_KIND,
                 parent_commit=parent,
             )
+        self._done.append(f"the commit {made.oid} is there with all files, without a tag")
         return made.oid
 
     def tag(self, name: str, revision: str) -> None:
@@ -172,12 +177,25 @@ class HubRepository:
         Raises:
             ServiceError: the Hub cannot be reached or refuses.
         """
-        with self._explained():
+        with self._explained(is_change=True):
             self._api.create_tag(self._name, tag=name, revision=revision, repo_type=_KIND)
 
+    def _state(self) -> str:
+        """Say what is on the Hub when a step has failed."""
+        found = ", ".join(self._done)
+        if self._is_sending:
+            unknown = "whether the last step was made is not known, and the next run looks"
+            return f"{found}; {unknown}" if found else unknown
+        return found or _UNCHANGED
+
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn the errors of the Hub's client into errors for people."""
+    def _explained(self, *, is_change: bool = False) -> Iterator[None]:
+        """Turn the errors of the Hub's client into errors for people.
+
+        Args:
+            is_change: Whether what is asked changes the repository.
+        """
+        self._is_sending = is_change
         from httpx2 import HTTPError
 
         try:
@@ -198,20 +216,21 @@ class HubRepository:
                 "the Hub cannot be reached",
                 where=self._api.endpoint,
                 got=type(error).__name__,
-                fix=f"{fix}; {_UNCHANGED}",
+                fix=f"{fix}: {self._state()}",
             ) from error
         except (RuntimeError, ValueError) as error:
             # The client wraps two things in these: what happens to a large file, and the Hub's
             # verdict on a card.
             if isinstance(error.__cause__, HfHubHTTPError):
                 raise self._refusal(error.__cause__) from error
-            raise OutputError(
-                "the upload broke off", where=self.url, got=error, fix="run it again"
-            ) from error
+            fix = f"run the same command again: {self._state()}"
+            raise OutputError("the upload broke off", where=self.url, got=error, fix=fix) from error
 
     def _refusal(self, error: HfHubHTTPError) -> ServiceError:
         """Say in words for people what the Hub refused."""
         status = error.response.status_code
+        if status < 500:
+            self._is_sending = False  # it was refused
         said = error.server_message or str(error).split("\n")[0]
         if status == 401:
             what = "the Hub refuses the token"
@@ -225,8 +244,9 @@ class HubRepository:
         else:
             what = "the Hub failed or refused"
             said = f"{status} {said}"
+            wait = error.response.headers.get("retry-after", "")
+            when = f"wait {wait} s, then " if wait.isdecimal() else ""
             fix = (
-                f"run the same command again: {_UNCHANGED}, "
-                "and large files that arrived are not sent twice"
+                f"{when}run the same command again: {self._state()}; what arrived is not sent twice"
             )
         return ServiceError(what, where=self.url, got=said, fix=fix)

@@ -16,7 +16,6 @@ import pytest
 from annotate.settings import Action
 from bench import error_analysis
 from coa.foreign.record import Format
-from coa.foreign.unreadable import UnreadableReason
 from coa.microworld.pretraining import PretrainingDocument
 from coa.microworld.world import GroupSize
 from coa.policy.chat.families import FamilyName, ForkWay, Waiver
@@ -39,6 +38,7 @@ from coa.records.trajectory import (
     StopReason,
     Trajectory,
 )
+from coa.records.unreadable import UnreadableReason
 from coa.records.verdicts import Judgement, JudgeVerdict
 from coa.records.worth import ArmSample, Worth
 from coa.rollout.factory import PolicyKind

@@ -193,7 +193,12 @@ class ChatPolicy(CompletionsPolicy):
         return SAID[found]
 
     def probe_questions(self, like: Request) -> tuple[Request, ...]:
-        """Word the questions that a probe asks before a run with requests like this one."""
+        """Word the questions that a probe asks before a run with requests like this one.
+
+        Raises:
+            ConfigError: No such request can be sent, so the probe need not be paid.
+        """
+        self._body(like)
         return chat_questions(like)
 
     def look_at_probe(self, replies: Sequence[Completion]) -> dict[str, str]:

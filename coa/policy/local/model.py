@@ -27,6 +27,8 @@ from coa.store.model_files import fingerprint_model
 if TYPE_CHECKING:
     import torch
 
+_HUB_SECONDS = 10.0
+"""How long the Hub may take to say whether it has a name."""
 _FULL_ENOUGH = 0.8
 """When fewer than this share of a batch's rows are open, it continues without the finished ones."""
 
@@ -338,10 +340,36 @@ def load_tokenizer(name: str) -> Any:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise MissingExtraError(error.name or "transformers", "train") from error
+    require_reachable("tokenizer", name)
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise _not_loaded("tokenizer", name, error) from error
+
+
+def require_reachable(kind: str, name: str) -> None:
+    """Ask the Hub once for a name that is neither a folder here nor in the Hub's cache.
+
+    Its client asks for every file, again and again, and fills the screen with warnings.
+
+    Raises:
+        ConfigError: The Hub cannot be reached, or has no such name.
+    """
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+    if Path(name).exists():
+        return
+    try:
+        for file in ("config.json", "tokenizer_config.json"):
+            if isinstance(try_to_load_from_cache(name, file), str):
+                return
+        HfApi().model_info(name, timeout=_HUB_SECONDS)
+    except (OfflineModeIsEnabled, HFValidationError):
+        return  # Then the library refuses the name at once.
+    except (HTTPError, OSError) as error:
+        raise _not_loaded(kind, name, error) from error
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -31,6 +31,7 @@ OWN_FOLDER = OwnFolder(
     "coa search embed",
     MANIFEST,
     r"manifest\.json|vectors\.f16|done|graph\.(usearch|sha256)|\..+\.partial",
+    mark='"embedder"',
 )
 _BUILD = "build them: coa search embed"
 
