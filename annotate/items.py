@@ -18,10 +18,10 @@ from annotate import layouts
 from annotate.first_round import first_verdicts, notes_of_second_round, show_verdicts
 from annotate.settings import AnnotateParams, PushParams
 from coa.errors import InputError
-from coa.ranking import seeded_rank
 from coa.records.graded import GradedTrajectory
 from coa.records.grading import normalise
 from coa.records.pairs import PreferencePair
+from coa.records.ranking import seeded_rank
 from coa.store import tables
 from coa.store.adjudication import Standing, decide_all
 from coa.store.files import ANALYSED, GRADED, PAIRS

@@ -23,10 +23,10 @@ from coa.microworld.teacher import Teacher
 from coa.microworld.world import make_world
 from coa.policy.prompts import Prompt, PromptParams
 from coa.policy.scripted import ScriptedPolicy
-from coa.ranking import seeded_rank
 from coa.records.graded import GradedTrajectory, grade_like, grade_trajectory, is_sound
 from coa.records.pairs import Arm
 from coa.records.protocol import render
+from coa.records.ranking import seeded_rank
 from coa.records.trajectory import Mode, Trajectory
 from coa.records.worth import ArmSample, Worth, estimate_worth
 from coa.rollout.drivers import roll_out_all

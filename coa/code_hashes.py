@@ -27,7 +27,7 @@ from ruamel.yaml.error import YAMLError
 from coa.errors import ConfigError, InputError
 from coa.settings.params import Params
 from coa.settings.stages import TRAINING_MODULES, Stage
-from coa.shipped import ROOT, find_shipped, is_only_shipped
+from coa.store.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.whole_files import write_file
 
 PIPELINE_FILE = Path("dvc.yaml")

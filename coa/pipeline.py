@@ -18,9 +18,9 @@ from coa.interruption import tell
 from coa.plan import Plan
 from coa.policy.server_settings import shown_variable
 from coa.rollout.factory import BEHIND_SERVER, TeacherParams
-from coa.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.metrics import FOLDER as METRICS
 from coa.store.output_file import signed
+from coa.store.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.whole_files import write_file
 from coa.terminal import printable
 

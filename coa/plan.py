@@ -15,7 +15,6 @@ from coa.policy.prompts import PromptParams
 from coa.rollout.forks import forking_policy, require_forks
 from coa.settings.params import Params
 from coa.settings.stages import PipelineParams, Stage, TrajectorySource
-from coa.shipped import is_only_shipped
 from coa.store.files import (
     ASSEMBLED,
     DATA,
@@ -23,6 +22,7 @@ from coa.store.files import (
     STUDENT_ASSEMBLED,
     TRAINED,
 )
+from coa.store.shipped import is_only_shipped
 from coa.student.settings import TrainParams
 
 _WORLD = DATA / "microworld"

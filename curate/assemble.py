@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.errors import InputError, writing_error
-from coa.ranking import seeded_rank
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
+from coa.records.ranking import seeded_rank
 from coa.records.sets import AssembleParams
 from coa.records.trajectory import Mode
 from coa.settings.params import Params

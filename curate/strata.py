@@ -7,7 +7,7 @@ decides which rows are taken.
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
-from coa.ranking import seeded_rank
+from coa.records.ranking import seeded_rank
 
 Stratum = tuple[Hashable, ...]
 

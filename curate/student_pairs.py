@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coa.ranking import seeded_rank
 from coa.records.exclusions import Excluded, RowKind
 from coa.records.pairs import PairKind, PreferencePair
+from coa.records.ranking import seeded_rank
 from coa.records.sets import AssembleParams
 from coa.settings.params import Params
 from coa.settings.stages import PipelineParams

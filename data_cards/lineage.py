@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import polars as pl
 
-from coa.dvc_lock import LOCK
 from coa.errors import CoaError, ConfigError, InputError
 from coa.policy.prompts import Prompt
 from coa.records import protocol
@@ -39,6 +38,7 @@ from coa.records.worth import Worth, show_worth
 from coa.rollout.calls import RecordedCall, Replay, find_calls, journal_of, policy_of, prompts_of
 from coa.rollout.factory import PolicyKind, TeacherParams, template_of
 from coa.settings.params import Params
+from coa.store.dvc_lock import LOCK
 from coa.store.files import (
     ANALYSED,
     ASSEMBLED,

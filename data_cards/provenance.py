@@ -15,9 +15,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from coa.code_hashes import STAGE as CODE_STAGE
 from coa.code_hashes import write_code
-from coa.dvc_lock import LOCK, check_lock, read_stages
 from coa.errors import InputError
-from coa.shipped import ROOT
+from coa.store.dvc_lock import LOCK, check_lock, read_stages
+from coa.store.shipped import ROOT
 
 RECORDS = Path("publications.jsonl")
 """A line for each publication: the revisions of the Hub, code, lock and remote that go together."""

@@ -23,11 +23,11 @@ from coa.policy import BatchPolicy
 from coa.policy.chat_templates import load_prompt
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
 from coa.policy.prompts import Prompt
-from coa.ranking import seeded_rank
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory, grade_trajectory
 from coa.records.grading import grade_prediction
 from coa.records.question import Question
+from coa.records.ranking import seeded_rank
 from coa.records.trajectory import Mode, Sampling, StepKind
 from coa.rollout import loop as rollout
 from coa.rollout.drivers import Environment, roll_out_states

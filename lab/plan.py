@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from coa.code_hashes import describe_code
-from coa.dvc_lock import LOCK, read_stages
 from coa.settings.params import Params
 from coa.settings.stages import Stage
+from coa.store.dvc_lock import LOCK, read_stages
 from coa.store.files import DATA, QUESTIONS, TRAINED
 from coa.store.whole_files import write_file
 from coa.student.results import read_json

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from coa.errors import ConfigError, InputError
 from coa.questions.near_questions import question_key
-from coa.ranking import seeded_rank
 from coa.records.question import Question
+from coa.records.ranking import seeded_rank
 from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import QUESTIONS

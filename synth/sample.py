@@ -26,9 +26,9 @@ from coa.errors import ConfigError
 from coa.interruption import run_interruptible
 from coa.policy.prompts import Prompt, PromptParams
 from coa.progress import Progress
-from coa.ranking import seeded_rank
 from coa.records.graded import GradedTrajectory, grade_trajectory
 from coa.records.question import Question
+from coa.records.ranking import seeded_rank
 from coa.records.trajectory import Author, Mode, Step, StopReason, Trajectory
 from coa.rollout.factory import TeacherParams, template_of
 from coa.rollout.loop import Task

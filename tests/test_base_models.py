@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coa.base_models import PackagedModel, download, find_model, main, unpack
 from coa.errors import ConfigError, InputError, ServiceError
+from coa.student.base_models import PackagedModel, download, find_model, main, unpack
 
 
 @pytest.fixture

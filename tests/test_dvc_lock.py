@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from coa.dvc_lock import LOCK, read_stages
 from coa.errors import InputError
+from coa.store.dvc_lock import LOCK, read_stages
 from data_cards.provenance import read_lock, stale_stages
 from lab.plan import read_data
 

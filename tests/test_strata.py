@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.ranking import seeded_rank
+from coa.records.ranking import seeded_rank
 from curate.assemble import AssembleParams, split_candidates
 from curate.strata import Candidate, apportion, choose, divide_evenly
 

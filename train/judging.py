@@ -22,11 +22,11 @@ from coa.records.graded import GradedTrajectory
 from coa.records.trajectory import FAILED_STOPS
 from coa.rollout.runtime import JOURNALS
 from coa.settings.params import Params
-from coa.shipped import find_shipped
 from coa.spending.journaled import JournaledPolicy
 from coa.spending.ledger import Ledger
 from coa.spending.prices import CostParams
 from coa.store.journal import Journal
+from coa.store.shipped import find_shipped
 from coa.student.settings import RubricSettings
 
 

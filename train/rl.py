@@ -37,8 +37,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError
-from coa.ranking import seeded_rank
 from coa.records.question import Question
+from coa.records.ranking import seeded_rank
 from coa.records.trajectory import Mode
 from coa.rollout.loop import Limits
 from coa.rollout.simulators.factory import open_simulator

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from coa.errors import ConfigError
 from coa.records import protocol
-from coa.shipped import find_shipped
+from coa.store.shipped import find_shipped
 
 
 def as_quoted(text: str, control_tokens: Sequence[str] = ()) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 from coa.policy import Request
 from coa.policy.scripted import ScriptedPolicy, scripted_name
-from coa.ranking import seeded_rank
 from coa.records import protocol
 from coa.records.grading import grade_prediction, normalise
+from coa.records.ranking import seeded_rank
 
 _FIELD = re.compile(r'^(Question|Accepted answers|Criterion|Answer): (".*")$', re.MULTILINE)
 _SEPARATOR = "; "

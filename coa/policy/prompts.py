@@ -12,7 +12,7 @@ from pathlib import Path
 from coa.errors import ConfigError
 from coa.policy import control_tokens
 from coa.records import protocol
-from coa.shipped import find_shipped
+from coa.store.shipped import find_shipped
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _TOOL_PLACE = re.compile(r"(open|close)_([a-z][a-z0-9_]*)")

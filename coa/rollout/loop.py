@@ -27,9 +27,9 @@ from coa.policy import (
     session_name,
 )
 from coa.policy.chat.record import mark_transcribed
-from coa.ranking import call_seed
 from coa.records import protocol
 from coa.records.grading import boxed_answer
+from coa.records.ranking import call_seed
 from coa.records.trajectory import (
     Author,
     Mode,

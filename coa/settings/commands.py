@@ -8,7 +8,7 @@ from pathlib import Path
 from coa.cli import FLAG
 from coa.errors import ConfigError, closest, most_similar
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 """The folder of all packages."""
 
 
@@ -53,7 +53,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("init", "coa.init", daily=True),
         Command("params", "coa.params", daily=True),
         Command("fetch", "synth.fetch", "fetch", daily=True),
-        Command("base", "coa.base_models", "base", first="name"),
+        Command("base", "coa.student.base_models", "base", first="name"),
         Command("rehearse", "coa.rehearse", "rehearse"),
     ),
     "Look": (

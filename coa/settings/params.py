@@ -41,8 +41,8 @@ from coa.settings.sections import (
     with_defaults,
 )
 from coa.settings.text import merge_comments, to_text
-from coa.shipped import ROOT, find_shipped
 from coa.store.output_file import signed
+from coa.store.shipped import ROOT, find_shipped
 from coa.store.whole_files import write_file
 
 PARAMS_FILE = Path("params.yaml")

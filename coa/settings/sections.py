@@ -17,7 +17,7 @@ SECTIONS = {
     "pipeline": "coa.settings.stages:PipelineParams",
     "microworld": "coa.microworld.factory:MicroworldParams",
     "questions": "synth.questions:QuestionParams",
-    "base": "coa.base_models:BaseParams",
+    "base": "coa.student.base_models:BaseParams",
     "fetch": "synth.fetch:FetchParams",
     "ingest": "synth.ingest:IngestParams",
     "index": "coa.search.index:IndexParams",

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from coa.errors import InputError, writing_error
-from coa.shipped import find_shipped
 from coa.store.journal import Journal, to_json
 from coa.store.journal_file import JOURNALS
+from coa.store.shipped import find_shipped
 from coa.store.whole_files import write_file
 
 SHARDS = JOURNALS / "shards"

@@ -61,7 +61,7 @@ _BRANCHED = ("pairs.parquet", "forks.parquet", "points.parquet", "excluded.parqu
 _SET = ("train.parquet", "validation.parquet")
 PLACES = (
     Place("synth.fetch", "raw"),
-    Place("coa.base_models", "raw"),
+    Place("coa.student.base_models", "raw"),
     Place("synth.microworld", "microworld"),
     Place("synth.ingest", "ingest"),
     Place("synth.questions", "questions.parquet"),

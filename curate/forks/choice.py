@@ -22,10 +22,10 @@ import polars as pl
 from coa.errors import ConfigError
 from coa.policy.chat.families import ChatFamily, ForkWay
 from coa.policy.chat.record import Unforkable, UnforkableError, acting_turns
-from coa.ranking import seeded_rank
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory, RightBy, is_sound
 from coa.records.pairs import Arm, PairKind
+from coa.records.ranking import seeded_rank
 from coa.records.trajectory import Author, Step, StepKind
 from coa.rollout.forks import BranchParams, PointChoice, first_turns, way_to
 from coa.store import tables

