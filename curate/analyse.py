@@ -30,12 +30,12 @@ from coa.records.question import Question
 from coa.records.trajectory import Mode
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
+from coa.settings.outputs import check_file, check_inputs, journal_name, metrics_name
 from coa.settings.params import Params
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import ANALYSED, GRADED, QUESTIONS
 from coa.store.metrics import rate, write_metrics
-from coa.store.outputs import check_file, check_inputs, journal_name, metrics_name
 from curate.diagnosis.gold import gold_passages
 from curate.diagnosis.queries import asking_words
 from curate.diagnosis.rules import Context, diagnose

@@ -35,11 +35,11 @@ from coa.rollout.forks import (
 )
 from coa.rollout.points import Point
 from coa.rollout.runtime import JOURNALS, Runtime, open_runtime
+from coa.settings.outputs import check_folder, check_inputs, journal_name, metrics_name
 from coa.settings.params import Params
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.metrics import shown_stop_reasons, write_metrics
-from coa.store.outputs import check_folder, check_inputs, journal_name, metrics_name
 from coa.store.spool import Spool
 from curate.forks.arms import try_arms
 from curate.forks.choice import Fork, Refused, choose_parents, find_forks, shown_refused

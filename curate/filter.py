@@ -25,11 +25,11 @@ from coa.records.graded import GradedTrajectory, RightBy, is_right
 from coa.records.grading import Verdict
 from coa.records.plain_words import WORD
 from coa.records.trajectory import FAILED_STOPS, FORCED_STOPS, Author, Mode, StepKind, StopReason
+from coa.settings.outputs import check_folder, check_inputs, journal_name, metrics_name
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import FILTERED, GRADED
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_folder, check_inputs, journal_name, metrics_name
 
 
 @dataclass(frozen=True, slots=True)

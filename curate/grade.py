@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coa.errors import InputError
-from coa.foreign.foreign_tags import foreign_tags
 from coa.interruption import run_interruptible
 from coa.judging.judge import judge_all, judge_policy, open_judge
+from coa.policy.foreign_tags import foreign_tags
 from coa.progress import Progress
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory, grade_trajectory, is_right
 from coa.records.question import Question
 from coa.records.trajectory import Mode, Trajectory
 from coa.records.verdicts import JudgeVerdict
+from coa.settings.outputs import check_file, check_inputs, journal_name, metrics_name
 from coa.settings.params import Params
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import GRADED, QUESTIONS, SAMPLED
 from coa.store.metrics import rate, write_metrics
-from coa.store.outputs import check_file, check_inputs, journal_name, metrics_name
 
 _MOST = 0.5
 """A file with a greater share of rows in foreign tags is refused; a policy may write such a row now

@@ -21,12 +21,12 @@ from coa.records.exclusions import Excluded, RowKind
 from coa.records.pairs import PairKind, PreferencePair
 from coa.records.ranking import seeded_rank
 from coa.records.sets import AssembleParams
+from coa.settings.outputs import check_folder, check_inputs, metrics_name
 from coa.settings.params import Params
 from coa.settings.stages import PipelineParams
 from coa.store import tables
 from coa.store.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_folder, check_inputs, metrics_name
 from curate.assemble import SPLITS, SetSource, choose_rows, pair_source, write_set
 from curate.pools import pair_pool
 from curate.screen import ScreenParams, pair_rows

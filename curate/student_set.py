@@ -21,11 +21,11 @@ from coa.records.exclusions import Excluded, ExclusionReason, RowKind
 from coa.records.graded import GradedTrajectory
 from coa.records.sets import AssembleParams
 from coa.records.trajectory import Mode
+from coa.settings.outputs import check_folder, check_inputs, metrics_name
 from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import QUESTIONS, STUDENT_ASSEMBLED, STUDENT_KEPT
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_folder, check_inputs, metrics_name
 from curate.assemble import split_candidates
 from curate.screen import Screen, ScreenedRow, ScreenParams, read_marks, row_of
 from curate.screening.overlap import EvaluationSets

@@ -19,9 +19,9 @@ from coa.errors import InputError
 from coa.policy.prompts import Prompt
 from coa.records.sets import AssembleParams
 from coa.records.tokens import Tokenizer
+from coa.settings.outputs import check_place
 from coa.settings.params import Params
 from coa.store.output_folder import OwnFolder, replace_folder
-from coa.store.outputs import check_place
 from data_cards.catalogue import SetName, built_sets, published_splits
 from data_cards.formats.published_rows import write_rows
 from data_cards.formats.registry import (

@@ -19,9 +19,9 @@ from typing import Any
 from coa.errors import ConfigError
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
+from coa.settings.outputs import check_folder
 from coa.settings.params import Params
 from coa.store import tables
-from coa.store.outputs import check_folder
 from coa.student.sets import read_split
 
 

@@ -35,9 +35,9 @@ from coa.errors import (
     unknown_name,
     writing_error,
 )
+from coa.settings.outputs import check_place
 from coa.settings.params import Params
 from coa.store.output_file import check_own_file
-from coa.store.outputs import check_place
 from coa.store.whole_files import replacing
 from coa.terminal import printable
 from synth.question_formats import QuestionFormat

@@ -33,12 +33,12 @@ from coa.records.question import Question
 from coa.records.trajectory import Author, Mode, StepKind, StopReason, Trajectory, trajectory_id
 from coa.records.unreadable import UnreadableError, UnreadableReason
 from coa.rollout.factory import TeacherParams
+from coa.settings.outputs import check_inputs
 from coa.settings.params import Params
 from coa.settings.stages import PipelineParams, TrajectorySource
 from coa.store import tables
 from coa.store.files import INGESTED, INGESTED_QUESTIONS, RECORDED
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_inputs
 from synth.foreign_questions import ForeignQuestions
 from synth.question_file import SPLITS
 from synth.sample import SampleParams

@@ -24,11 +24,11 @@ from coa.errors import ConfigError, InputError
 from coa.questions.near_questions import question_key
 from coa.records.question import Question
 from coa.records.ranking import seeded_rank
+from coa.settings.outputs import check_inputs
 from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import QUESTIONS
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_inputs
 from synth.question_file import (
     SPLITS,
     DroppedQuestion,

@@ -34,13 +34,13 @@ from coa.rollout.factory import TeacherParams, template_of
 from coa.rollout.loop import Task
 from coa.rollout.runtime import open_runtime
 from coa.rollout.tasks import make_task
+from coa.settings.outputs import check_folder, journal_name, metrics_name
 from coa.settings.params import Params
 from coa.shards.files import Shard
 from coa.shards.stage import ShardRun, open_stage
 from coa.store import tables
 from coa.store.files import QUESTIONS, SAMPLED
 from coa.store.metrics import rate, shown_stop_reasons, stop_reason_counts, write_metrics
-from coa.store.outputs import check_folder, journal_name, metrics_name
 from coa.terminal import printable
 
 _MAX_PREVIEWED = 160

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from coa.errors import InputError
-from coa.foreign.foreign_tags import foreign_tags
 from coa.foreign.own_tags import to_own_tags
 from coa.foreign.react import read_react_text
 from coa.foreign.tag_families import R1_SEARCHER
 from coa.foreign.tagged_text import read_tagged_text
+from coa.policy.foreign_tags import foreign_tags
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.question import Question

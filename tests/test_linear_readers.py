@@ -13,7 +13,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coa.foreign.autocoa import read_autocoa
-from coa.foreign.foreign_tags import foreign_tags
 from coa.foreign.frames import bare_observation, bare_thought
 from coa.foreign.react import read_react_text
 from coa.foreign.rows import read_foreign_row
@@ -22,6 +21,7 @@ from coa.foreign.tagged_text import read_tagged_text, tell_family
 from coa.foreign.tool_call_json import read_tool_call
 from coa.judging.prompt import as_quoted
 from coa.policy.chat.replies import argument_of
+from coa.policy.foreign_tags import foreign_tags
 from coa.policy.native import GRAMMARS, read_turn
 from coa.policy.react import from_react, to_react
 from coa.records import protocol

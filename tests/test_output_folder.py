@@ -14,8 +14,8 @@ import pytest
 
 from coa.errors import CoaError, OutputError
 from coa.search.building import OWN_FOLDER as INDEX
+from coa.settings.outputs import PLACES, check_place
 from coa.store.output_folder import OwnFolder, check_own_folder, remove_leftovers, replace_folder
-from coa.store.outputs import PLACES, check_place
 from data_cards.export import OWN_FOLDER as EXPORT
 from data_cards.models import OWN_FOLDER as MODELS
 from data_cards.models import card_folder

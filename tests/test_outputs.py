@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from coa.errors import ConfigError
 from coa.records.trajectory import Trajectory
 from coa.rollout.calls import journal_of
+from coa.settings.outputs import check_file, check_folder, journal_name, metrics_name
 from coa.settings.params import Params
 from coa.store import tables
-from coa.store.outputs import check_file, check_folder, journal_name, metrics_name
 from curate import filter as filter_stage
 from curate import grade
 from synth import sample

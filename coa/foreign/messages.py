@@ -16,9 +16,9 @@ from enum import StrEnum
 from itertools import islice
 from typing import Any
 
-from coa.foreign.foreign_tags import hide_json
 from coa.foreign.tag_families import TOOL_CALL_TEXT
 from coa.foreign.tool_call_json import argument_text, arguments_json, read_tool_call
+from coa.policy.foreign_tags import hide_json
 from coa.records.protocol import THINK_CLOSE, THINK_OPEN
 from coa.records.unreadable import UnreadableError, UnreadableReason
 

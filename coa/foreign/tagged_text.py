@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from coa.foreign.foreign_tags import hide_json
 from coa.foreign.step_makers import action_step, answer_step, observation_step, thought_steps
 from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TOOL_CALL_TEXT, TagFamily, Tags
 from coa.foreign.tool_call_json import read_tool_call
+from coa.policy.foreign_tags import hide_json
 from coa.records import protocol
 from coa.records.grading import boxed_answer
 from coa.records.trajectory import Author, Outcome, Step, StepKind

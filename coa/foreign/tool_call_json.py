@@ -8,7 +8,7 @@ import json
 from typing import Any, NamedTuple
 
 from coa.foreign.files import storable
-from coa.foreign.foreign_tags import CODE_CLOSE, CODE_OPEN, end_of_json
+from coa.policy.foreign_tags import CODE_CLOSE, CODE_OPEN, end_of_json
 from coa.records.unreadable import UnreadableError, UnreadableReason
 
 _ARGUMENTS = ("arguments", "parameters")

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from coa.errors import ConfigError
-from coa.foreign.foreign_tags import end_of_call
 from coa.network.http_client import Reply
 from coa.policy import Completion, Finish, Native, Request, RequestError
 from coa.policy.chat.families import FAMILIES, ChatSettings
@@ -43,6 +42,7 @@ from coa.policy.chat.replies import (
     to_forced_answer,
 )
 from coa.policy.completions import CompletionsPolicy, decode_body, finished_text, only_choice
+from coa.policy.foreign_tags import end_of_call
 from coa.policy.server_settings import ServerSettings
 from coa.records import protocol
 from coa.records.tokens import PieceEncoder

@@ -38,6 +38,7 @@ from coa.rollout.forks import (
 from coa.rollout.loop import Limits, RolloutContext, State, Task
 from coa.rollout.runtime import JOURNALS
 from coa.rollout.toolbox import own_tools
+from coa.settings.outputs import journal_name
 from coa.settings.params import Params
 from coa.shards.files import JOURNAL
 from coa.spending.journaled import policy_key
@@ -47,7 +48,6 @@ from coa.store.files import EVALUATED
 from coa.store.journal import Call as PaidCall
 from coa.store.journal import CallKind, Finished, JournalReader, find_readable, request_key
 from coa.store.model_files import evaluation_journal
-from coa.store.outputs import journal_name
 from coa.store.pending import Call, Done, Generate
 from coa.tools import ToolReply, tool_fingerprints
 from coa.tools.settings import ToolsParams

@@ -18,11 +18,11 @@ from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
 from coa.search.gold_titles import GoldTitles
+from coa.settings.outputs import check_place
 from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import INDEX, QUESTIONS
 from coa.store.metrics import write_metrics
-from coa.store.outputs import check_place
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class TableWriter:
     Args:
         path: The file.
         record: The type of its records.
-        is_trial: Whether the next trial may replace it (`coa.store.outputs.check_inputs`).
+        is_trial: Whether the next trial may replace it (`coa.settings.outputs.check_inputs`).
     """
 
     def __init__(self, path: Path, record: type[Any], *, is_trial: bool = False) -> None:
