@@ -8,7 +8,7 @@
 #                 make test-vllm: against the real vLLM on this CPU (Linux on x86-64; 3 GB of memory and 3 of disk)
 #                 make test-trainers: LLaMA-Factory's and verl's own loaders on our exports
 #   make check    formatting, lint, types, and the bookkeeping of names, links and imports
-#   make docs     what docs/params.md says of each setting, from the docstrings
+#   make docs     docs/params.md and docs/data_model.md, from the docstrings of settings and records
 #
 # Another interpreter (3.11 to 3.13): make test PYTHON=python3.12. Without a GPU on Linux, CPU builds of torch save
 # gigabytes: make test PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -82,7 +82,7 @@ check: $(INSTALLED)-dev
 
 docs: $(INSTALLED)-dev
 	python -m scripts.settings_reference
-	python -m scripts.notebook
+	python -m scripts.columns_reference
 	python -m coa.params conf/microworld.yaml
 
 format: $(INSTALLED)-dev

@@ -1,4 +1,4 @@
-"""Roll out one question from Python, in a script or in a notebook (docs/api.md).
+"""Roll out one question from Python, in a script or in a notebook (docs/daily_use.md).
 
     from coa.api import ask
     row = ask("Who leads Villa Pellin?")

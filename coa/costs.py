@@ -130,8 +130,8 @@ _WRITTEN = msgspec.json.Decoder(_Written)
 def count_kept(stage: str, journals: Sequence[Path]) -> Kept | None:
     """Count the rows that were kept of a stage's; None for stages without such rows.
 
-    A sample's journal is named after its folder and mode (`coa/settings/outputs.py`): `sample-coa`, or
-    `student-sample-coa` for data/student/sample, whose filter writes to data/student/filter.
+    A sample's journal is named after its folder and mode (`coa/settings/outputs.py`): `sample-coa`,
+    or `student-sample-coa` for data/student/sample, whose filter writes to data/student/filter.
 
     Raises:
         InputError: A journal or the file of rows is damaged.

@@ -100,9 +100,10 @@ def tell_sampling(base_url: str, model: str) -> Sequence[str]:
         f"coa sample teacher.policy=chat teacher.chat.family=vllm {server} {prompts}",
         "or, over raw completions:",
         f"coa sample teacher.policy=completions {server}",
-        "or a whole run over chat, with this profile over yours:",
-        f'teacher: {{chat: {{family: vllm}}, server: {{base_url: "{base_url}", model: {model}, '
-        'api_key_env: ""}}',
+        "or a whole run over chat, with this profile after yours:",
+        'teacher: {policy: chat, chat_template: "{prompt}", chat: {family: vllm}, '
+        f'server: {{base_url: "{base_url}", model: {model}, api_key_env: ""}}}}',
+        "prompts: {coa: synth/prompts/chat_coa.txt, cot: synth/prompts/chat_cot.txt}",
     )
 
 

@@ -1,7 +1,7 @@
 """Analyse why graded trajectories failed, with the step to blame and the evidence.
 
     coa analyse
-    coa analyse shard=2/4        # a part of it (docs/shards.md)
+    coa analyse shard=2/4        # a part of it (docs/scaling.md)
 
 Reads data/grade.parquet, data/questions.parquet and, with `analyse.reads_corpus`, the passages
 under gold titles from `index.corpus`; writes data/analyse.parquet, one row per graded trajectory

@@ -1,7 +1,7 @@
 """Make preference pairs: fork graded trajectories and keep the forks that change the outcome.
 
     coa branch
-    coa branch shard=2/4        # a part of it (docs/shards.md)
+    coa branch shard=2/4        # a part of it (docs/scaling.md)
 
 Reads data/grade.parquet, right and wrong rows alike, and data/analyse.parquet where points are
 chosen by blame. A trajectory that acted is forked before an action, one that only reasoned at the

@@ -1,7 +1,7 @@
 """Keep the graded trajectories that are worth imitating; every dropped row keeps its reason.
 
     coa filter
-    coa filter shard=2/4        # a part of it (docs/shards.md)
+    coa filter shard=2/4        # a part of it (docs/scaling.md)
 
 Reads data/grade.parquet; writes data/filter/kept.parquet and data/filter/dropped.parquet (`graded=`
 and `out=` name others). Only the CoA and CoT sets are filtered; pairs are mined from right and

@@ -1,14 +1,14 @@
 """Grade trajectories: against the gold answers and their aliases, and by a judge if there is one.
 
     coa grade
-    coa grade shard=2/4        # a part of it (docs/shards.md)
+    coa grade shard=2/4        # a part of it (docs/scaling.md)
 
 Reads data/questions.parquet and {cot,coa}.parquet of the folders in `samples`: data/sample, and
 data/ingest where trajectories of others are read; writes data/grade.parquet. With `samples=`,
 `modes=` and `out=` it grades the trajectories of other folders. Where the section `judge` names
-one, each row has the judge's verdict, too; open-ended questions need it (docs/judge.md). A file
-whose rows are mostly written in the tags of another framework is refused, and so is an id that
-stands in two folders.
+one, each row has the judge's verdict, too; open-ended questions need it
+(docs/evaluation.md). A file whose rows are mostly written in the tags of another framework is
+refused, and so is an id that occurs in two folders.
 """
 
 import sys
@@ -46,7 +46,7 @@ class GradeParams:
     """What is graded, and where the verdicts go."""
 
     samples: tuple[str, ...] = (SAMPLED.as_posix(),)
-    """Folders with a file for each mode, which may have no rows; no id may stand in two of them."""
+    """Folders with a file for each mode, which may have no rows; no id may be in two of them."""
     modes: tuple[Mode, ...] = tuple(Mode)
     """The modes that were sampled."""
     out: str = GRADED.as_posix()
@@ -192,7 +192,7 @@ class Tally:
             f"{protocol.close_tag('search')}, answers in \\boxed{{}}",
             got=self._named_tags(),
             fix="name files that others released in ingest.files: coa ingest writes "
-            "them in our tags, for samples=[data/ingest] (docs/own_data.md); a "
+            "them in our tags, for samples=[data/ingest] (docs/guide.md); a "
             "teacher that writes such tags by itself needs prompt files (prompts.cot, prompts.coa) "
             "that show it ours",
         )

@@ -216,7 +216,7 @@ def main(arguments: Sequence[str]) -> str:
             "no row has a verdict to compare",
             where=path,
             got=_left_out(judged[0]),
-            fix="name a judge in the section judge and run `coa grade` (docs/judge.md)",
+            fix="name a judge in the section judge and run `coa grade` (docs/evaluation.md)",
         )
     sections = ["# How far the judge agrees with the rules\n"]
     summaries = []

@@ -1,7 +1,7 @@
 """Find the rows that must not be trained on: copies, and rows that touch an evaluation set.
 
     coa screen
-    coa screen shard=2/4        # a part of it (docs/shards.md)
+    coa screen shard=2/4        # a part of it (docs/scaling.md)
 
 Reads data/filter/kept.parquet, data/branch/pairs.parquet (where the run makes pairs),
 data/grade.parquet (which questions were sampled), data/questions.parquet and the files in

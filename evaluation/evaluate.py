@@ -6,7 +6,7 @@
     coa evaluate model=data/train/sft2 baseline=reflexion name=sft2_reflexion
     # what evaluate.policy describes:
     coa evaluate evaluate.policy.policy=completions name=served
-    coa evaluate name=served shard=2/4        # a part of it (docs/shards.md)
+    coa evaluate name=served shard=2/4        # a part of it (docs/scaling.md)
 
 The evaluation sets are the sources of the split's questions; all of them are asked unless
 `evaluate.sets` names some. Writes results/evaluate/{name}.json (exact match and other figures with

@@ -1,11 +1,12 @@
-"""Write the reference of all settings from the docstrings of their fields.
+"""Write the reference of all settings, in short, from the docstrings of their fields.
 
     python -m scripts.settings_reference        # or `make docs`
 
-They are the tables of docs/params.md, below the marker.
+They are the tables of docs/params.md, below the marker. `coa NAME --help` shows the full text.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, is_dataclass
@@ -21,7 +22,6 @@ from coa.settings.help import (
     item_of,
     record_of,
     shown,
-    type_of,
 )
 from coa.settings.sections import hints_of
 
@@ -30,10 +30,60 @@ REFERENCE = Path("docs/params.md")
 MARKER = "<!-- From here on written by `make docs` from the docstrings of the settings. -->"
 
 
-def class_doc(kind: type[Any]) -> str:
-    """Return the docstring of a class as paragraphs of one line each."""
-    paragraphs = (inspect.getdoc(kind) or "").split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+def first_sentence(text: str) -> str:
+    """Return what stands before the first full stop or semicolon of a docstring, for a table."""
+    plain = re.sub(r" \(docs/[^)]*\)", "", " ".join(text.split()))
+    sentence = re.split(r"(?<!\.)[.;] ", plain, maxsplit=1)[0]
+    return re.sub(r"(?<!\.)\.$|, \.\.\.?$", "", sentence).replace("|", "\\|")
+
+
+def class_sentence(kind: type[Any]) -> str:
+    """Return the first sentence of the docstring of a class."""
+    return f"{first_sentence(inspect.getdoc(kind) or '')}."
+
+
+def render_section(section: Section, explained: dict[type[Any], Section]) -> str:
+    """Return one section as Markdown: its heading, what it is, a row for each field.
+
+    A record that an earlier section has explained gets a link to it, and its other defaults.
+    """
+    level = "###" if "." in section.name else "##"
+    lines = [f"{level} `{section.name}`", ""]
+    earlier = explained.setdefault(section.kind, section)
+    if earlier is not section:
+        lines.append(f"As {_link(earlier.name)}{_other_defaults(section, earlier)}")
+        return "\n".join(lines)
+    docs = field_docs(section.kind)
+    lines += [class_sentence(section.kind), "", "|setting|default|meaning|", "|---|---|---|"]
+    for name, hint in hints_of(section.kind).items():
+        meaning = first_sentence(docs.get(name, ""))
+        value = section.default(name)
+        if record_of(hint) is not None and is_dataclass(value):
+            lines.append(f"|{_link(f'{section.name}.{name}')}||{meaning}|")
+            continue
+        if item_of(hint) is not None:
+            meaning = f"{meaning}; each: {_link(f'{section.name}.{name}')}"
+        lines.append(f"|`{name}`|{_default(value)}|{meaning}|")
+    return "\n".join(lines)
+
+
+def _link(name: str) -> str:
+    return f"[`{name}`](#{name.replace('.', '')})"
+
+
+def _default(value: Any) -> str:
+    if value is MISSING:
+        return "required"
+    return f"`{shown(value)}`".replace("|", "\\|")
+
+
+def _other_defaults(section: Section, earlier: Section) -> str:
+    other = []
+    for name in hints_of(section.kind):
+        value = section.default(name)
+        if not is_dataclass(value) and value != earlier.default(name):
+            other.append(f"`{name}={shown(value)}`".replace("|", "\\|"))
+    return f", but {', '.join(other)}." if other else "."
 
 
 def all_enums(sections: Sequence[Section]) -> list[EnumType]:
@@ -45,38 +95,23 @@ def all_enums(sections: Sequence[Section]) -> list[EnumType]:
     return [found[name] for name in sorted(found)]
 
 
-def render_section(section: Section) -> str:
-    """Return one section as Markdown: its heading, what it is, a row for each field."""
-    level = "###" if "." in section.name else "##"
-    docs = field_docs(section.kind)
-    lines = [f"{level} `{section.name}`", "", class_doc(section.kind), ""]
-    lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
-    for name, hint in hints_of(section.kind).items():
-        default, meaning = _describe(section, name, hint, docs.get(name, ""))
-        lines.append(f"| `{name}` | {type_of(hint)} | {default} | {meaning} |")
-    return "\n".join(lines)
+def settings_of(kind: EnumType, sections: Sequence[Section]) -> list[str]:
+    """Return the names of the settings that take their values from an enum."""
+    found = []
+    for section in sections:
+        for name, hint in hints_of(section.kind).items():
+            if kind in enums_of(hint):
+                found.append(f"{section.name}.{name}")
+    return found
 
 
-def _describe(section: Section, name: str, hint: Any, doc: str) -> tuple[str, str]:
-    """Return the default and the meaning of one field, as two cells of a table."""
-    value = section.default(name)
-    inner = f"{section.name}.{name}"
-    link = f"[`{inner}`](#{inner.replace('.', '')})"
-    if record_of(hint) is not None and is_dataclass(value):
-        return "", f"{doc.rstrip('.')}: {link}." if doc else f"{link}."
-    if item_of(hint) is not None:
-        doc = f"{doc} Each: {link}."
-    if value is MISSING:
-        return "required", doc.replace("|", "\\|")
-    return f"`{shown(value)}`".replace("|", "\\|"), doc.replace("|", "\\|")
-
-
-def render_enum(kind: EnumType) -> str:
-    """Return an enum as Markdown: a row for each value."""
-    docs = field_docs(kind)
-    lines = [f"### {kind.__name__}", "", class_doc(kind), "", "| value | meaning |", "|---|---|"]
-    for member in kind:  # type: ignore[var-annotated]
-        lines.append(f"| `{member.value}` | {docs.get(member.name, '')} |")
+def render_values(sections: Sequence[Section]) -> str:
+    """Return a table with the values of each setting that is one of a few words."""
+    lines = ["|setting|values|", "|---|---|"]
+    for kind in all_enums(sections):
+        settings = [f"`{name}`" for name in settings_of(kind, sections)]
+        values = [f"`{shown(member.value)}`" for member in kind]  # type: ignore[var-annotated]
+        lines.append(f"|{', '.join(settings)}|{', '.join(values)}|")
     return "\n".join(lines)
 
 
@@ -84,10 +119,10 @@ def write_reference(text: str, sections: Sequence[Section]) -> str:
     """Return the text of docs/params.md with all below the marker written anew."""
     head, marker, _ = text.partition(MARKER)
     assert marker, f"{REFERENCE} has lost its marker"
+    explained: dict[type[Any], Section] = {}
     parts = [head + marker]
-    parts += [render_section(section) for section in sections]
-    parts += ["## Values"]
-    parts += [render_enum(kind) for kind in all_enums(sections)]
+    parts += [render_section(section, explained) for section in sections]
+    parts += ["## Values", render_values(sections)]
     return "\n\n".join(parts) + "\n"
 
 

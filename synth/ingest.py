@@ -86,7 +86,7 @@ class IngestParams:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Where a trajectory stands in a foreign file, and how it was graded there.
+    """Where a trajectory is in a foreign file, and how it was graded there.
 
     A grade that the file does not have is None.
     """

@@ -50,7 +50,7 @@ class QuestionParams:
     files: tuple[QuestionFile, ...] = ()
     """One file after another, into one table. Each is an entry with `path` and, where needed,
     format, columns, split, source, names_source, answer_separator, keeps, limit, num_validation
-    (docs/own_data.md)."""
+    (docs/guide.md)."""
     drops_bad_rows: bool = False
     """Write rows that give no question, that repeat an id, or that are train questions with the
     words of a validation or test question to data/questions_dropped.parquet, with the reason, and

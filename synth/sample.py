@@ -2,7 +2,7 @@
 
     coa sample mode=cot      # reasoning only
     coa sample mode=coa      # search at knowledge gaps, real results inserted
-    coa sample mode=coa shard=2/4        # a part of it (docs/shards.md)
+    coa sample mode=coa shard=2/4        # a part of it (docs/scaling.md)
 
 Writes data/sample/{mode}.parquet (or to another folder: `out=`), sorted by question. Every finished
 call is recorded in .journal/sample-{mode}.sqlite, so a killed run continues where it stopped and

@@ -15,8 +15,6 @@ NEEDS = frozenset(
         "data",  # files that are not shipped
         "gpu",
         "network",
-        "prices",  # a run with prices of its own
-        "ray",  # a cluster of it
         "remote",  # a DVC remote
         "reviewers",  # Argilla, and people
         "server",  # a model behind a server
@@ -35,7 +33,7 @@ RUNS = frozenset(
         "run: hub",  # beside a Hub on this machine
         "run: reviewers",  # beside Argilla, where two people answer
         "run: server",  # beside the search server of the page
-        "run: teacher",  # beside a server that stands in for vLLM, on questions of a reader's own
+        "run: teacher",  # beside a scripted server in place of vLLM, on a reader's own questions
         "run: tokenizer",  # with a Qwen tokenizer from a folder
     }
 )

@@ -135,7 +135,7 @@ def test_a_killed_repro_goes_on_with_the_same_bytes(prepared: Path, tmp_path: Pa
 
 
 def mend(project: Path) -> None:
-    """Do what docs/running.md tells to do after a kill: DVC writes two files in place.
+    """Do what docs/daily_use.md tells to do after a kill: DVC writes two files in place.
 
     A lock that was cut off may be valid YAML with fewer stages, so it is always taken from git. A
     folder of the run cache that was made and not filled stops `dvc repro`.

@@ -25,7 +25,7 @@ CHAT_ML = "<|im_start|>user\nQuestion: Which?<|im_end|>\n<|im_start|>assistant\n
 
 def test_every_format_stands_in_the_table_and_the_page_names_the_columns(root: Path) -> None:
     assert {reader.format for reader in FORMATS} == set(Format) - {Format.AUTO}
-    page = (root / "docs/own_data.md").read_text(encoding="utf-8")
+    page = (root / "docs/guide.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", page))
     assert named.issuperset((*TEXT_COLUMNS, *QUESTION_COLUMNS, *GOLD_COLUMNS))
 

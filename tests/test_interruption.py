@@ -154,7 +154,7 @@ def test_one_signal_keeps_every_call_under_way_and_makes_no_more(
 
     assert ended[0] == status, ended[1]
     assert f"waiting for {CONCURRENCY} calls under way" in ended[1]
-    assert "run the same command again to go on" in ended[1]
+    assert "run the same command again to resume" in ended[1]
     assert "Traceback" not in ended[1]
     num_recorded = run.num_recorded() - server.num_probed
     assert server.num_asked == server.num_answered == num_recorded == CONCURRENCY

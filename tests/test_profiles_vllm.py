@@ -1,6 +1,6 @@
 """Test the policy over vLLM on engines of known behaviour, and on a real vLLM where there is one.
 
-The real one is opt-in: COA_VLLM_URL names a running server (docs/gpu.md), such as
+The real one is opt-in: COA_VLLM_URL names a running server (docs/scaling.md), such as
 http://127.0.0.1:8000, that serves the folder in COA_VLLM_MODEL.
 """
 

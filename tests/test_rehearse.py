@@ -80,15 +80,21 @@ def texts_of(row: Trajectory) -> list[str]:
     return [step.text for step in row.steps]
 
 
-def test_it_prints_a_profile_for_a_whole_run() -> None:
-    *_, profile = tell_sampling("http://127.0.0.1:8001/v1", "scripted/gold-1")
+def test_it_prints_a_profile_that_sends_a_whole_run_to_it(root: Path) -> None:
+    *_, teacher, prompts = tell_sampling("http://127.0.0.1:8001/v1", "scripted/gold-1")
+    profile = YAML(typ="safe").load(f"{teacher}\n{prompts}")
     server = {
         "base_url": "http://127.0.0.1:8001/v1",
         "model": "scripted/gold-1",
         "api_key_env": "",
     }
-    expected = {"teacher": {"chat": {"family": "vllm"}, "server": server}}
-    assert YAML(typ="safe").load(profile) == expected
+    assert profile["teacher"] == {
+        "policy": "chat",
+        "chat_template": "{prompt}",
+        "chat": {"family": "vllm"},
+        "server": server,
+    }
+    assert profile["prompts"] == YAML(typ="safe").load(root / "conf/chat_teacher.yaml")["prompts"]
 
 
 def test_a_policy_behind_a_server_is_not_rehearsed_again(linked_run: Path) -> None:

@@ -278,7 +278,7 @@ class ServedEngine:
         import requests
 
         url = f"{self._client.base_url}{path}"
-        fix = "see the server's log, and docs/gpu.md for how to start it"
+        fix = "see the server's log, and docs/scaling.md for how to start it"
         try:
             response = self._client.session.request(method, url, timeout=_TIMEOUTS, **options)
             if response.status_code == 200:

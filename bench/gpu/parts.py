@@ -146,7 +146,7 @@ def engines(_: Workplace) -> Iterator[Row]:
         if find_spec(library) is None:
             yield Row("engines", library, not_run=f"{library} is not installed")
         else:
-            yield Row("engines", library, not_run="this bench does not drive it; see docs/gpu.md")
+            yield Row("engines", library, not_run="not part of this bench; see docs/scaling.md")
 
 
 def _arguments(stage: str, values: dict[str, Figure]) -> list[str]:

@@ -5,8 +5,8 @@
     coa doctor set=rows.jsonl tokenizer=... chat_template=training.jinja
 
 Rows are this project's sets, rows of other projects, messages, or finished token ids with labels or
-a mask. Exit status: 0 where nothing was found, 1 for findings or an error. docs/doctor.md explains
-every fault.
+a mask. Exit status: 0 where nothing was found, 1 for findings or an error.
+docs/protocol.md explains every fault.
 """
 
 import sys
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> str:
             f"{summary.num_rows - summary.num_clean:,} of {summary.num_rows:,} rows have findings",
             where=params.set,
             got=", ".join(summary.rows_by_fault),
-            fix="docs/doctor.md says what each one means; json=FILE lists the rows",
+            fix="docs/protocol.md says what each one means; json=FILE lists the rows",
         )
     return f"clean: {summary.num_rows:,} rows of {params.set}"
 

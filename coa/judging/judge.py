@@ -54,7 +54,7 @@ _CRITERION_WORDS = {"MET": JudgeVerdict.CORRECT, "NOT_MET": JudgeVerdict.INCORRE
 
 @dataclass(frozen=True, slots=True)
 class JudgeParams:
-    """Who judges answers beside exact match, and how (docs/judge.md)."""
+    """Who judges answers beside exact match, and how (docs/evaluation.md)."""
 
     policy: TeacherParams | None = None
     """The model that judges, as in the section `teacher`; null: nobody judges. It is asked
@@ -284,7 +284,7 @@ def no_judge(why: str) -> ConfigError:
         where="judge.policy",
         expected="a model, such as judge.policy.policy=chat judge.policy.server.model=NAME",
         got="null",
-        fix="see docs/judge.md",
+        fix="see docs/evaluation.md",
     )
 
 

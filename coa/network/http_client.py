@@ -309,7 +309,7 @@ class Watch:
         """Warn of a request that fails and is repeated."""
         self._warn(
             f"the {self._name} does not answer a request ({url}: {reason}); "
-            f"it is asked again for up to {_span(seconds_left)}"
+            f"retrying for up to {_span(seconds_left)}"
         )
 
     def _look_later(self, seconds: float) -> None:
@@ -335,7 +335,7 @@ class Watch:
 def warn_of_rest(name: str, address: str, reason: object) -> None:
     """Warn of one of several servers that is left alone from now on."""
     logger.warning(
-        "the %s at %s fails (%s); it is left alone for a while, and the others go on",
+        "the %s at %s fails (%s); it is avoided for a while, and the others continue",
         name,
         address,
         reason,

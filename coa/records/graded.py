@@ -23,7 +23,7 @@ class RightBy(PartKind):
     COVER_MATCH = "cover_match"
     """It contains an accepted answer."""
     JUDGE = "judge"
-    """The judge says so (docs/judge.md)."""
+    """The judge says so (docs/evaluation.md)."""
 
 
 @dataclass(frozen=True, slots=True)

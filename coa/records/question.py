@@ -37,7 +37,7 @@ class Question:
     also_in: tuple[str, ...] = ()
     """Evaluation sets that hold this question too; such a question never enters a training set."""
     rubric: tuple[Criterion, ...] = ()
-    """By what a judge grades an answer where there is no accepted one (docs/judge.md)."""
+    """By what a judge grades an answer where there is no accepted one (docs/evaluation.md)."""
 
 
 def told_answers(question: Question) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class UnreadableReason(StrEnum):
     NO_ACTION = "no_action"
     """A turn has neither a call nor an answer."""
     BAD_CALL = "bad_call"
-    """A call is not the JSON of a tool's name and arguments, or a key stands in it twice."""
+    """A call is not the JSON of a tool's name and arguments, or has a key twice."""
     NO_OBSERVATION = "no_observation"
     """A call has no observation after it."""
     TEXT_AFTER_ACTION = "text_after_action"

@@ -225,8 +225,8 @@ def require_forks(policy: TeacherParams, arms: ArmChoice = ArmChoice.OTHER) -> N
     for address in policy.server.addresses:
         if not address.endswith(family.prefix_address):
             raise ConfigError(
-                f"the family {policy.chat.family} goes on inside a thought only at an address that "
-                f"ends with {family.prefix_address}, and so it forks only there",
+                f"the family {policy.chat.family} continues inside a thought only at an address "
+                f"that ends with {family.prefix_address}, and so it forks only there",
                 where="the server of branch.policy, or of teacher",
                 got=address,
                 fix="set its base_url to that address: it answers all else, too, and no finished "

@@ -103,7 +103,7 @@ def _ray(address: str, num_cpus: int) -> Iterator[Any]:
             "Ray, which starts the shards, is not installed",
             where="shards.launcher",
             fix="pip install 'ray>=2.60,<3'; or run each shard with its argument, such as "
-            "shard=1/4, and then coa merge (docs/shards.md)",
+            "shard=1/4, and then coa merge (docs/scaling.md)",
         ) from error
     own: dict[str, Any] = {}
     if not address:

@@ -8,7 +8,7 @@ has which follows from the settings alone. A shard keeps all its files in
 .journal/shards/{journal}/2-of-4/: the journal, its own parquet files, how far it is, and, when it
 is over, what it ran with and the hashes of its files. The merge compares those, takes over the
 calls of all journals and runs the stage from them, so the output is that of one process, byte for
-byte (docs/shards.md).
+byte (docs/scaling.md).
 
 A stage that handles each row of a file by itself (grade, analyse, filter, screen) has ranges of
 rows as its shards, and the merge joins the tables that they wrote.

@@ -441,8 +441,8 @@ class Ledger:
             where=f".journal/{self._name}",
             expected=f"costs.{name} = {reached[name][1]:,}",
             got=f"{shown} spent by all runs of this stage; one more call may cost {one_more}",
-            fix=f"raise costs.{name} (0 sets no limit) and run the same command again: it goes on "
-            "from here, and finished calls are kept",
+            fix=f"raise costs.{name} (0 sets no limit) and run the same command again to resume: "
+            "finished calls are kept",
         )
 
     def _unpriced_models(self) -> list[str]:

@@ -9,7 +9,7 @@ of a write leaves no torn line to repair, a look-up needs no index in memory tha
 run, and triggers keep rows from being changed or deleted. With `synchronous=NORMAL` every committed
 row survives the process; a power cut may cost the last few rows, never the file. The disk must be a
 local one, because SQLite's WAL does not work over a network. The journal of a shard is open to its
-own process alone, which needs no such disk (docs/shards.md).
+own process alone, which needs no such disk (docs/scaling.md).
 """
 
 import hashlib

@@ -40,7 +40,7 @@ def how_to_make(folder: str) -> str:
         )
     if Path(folder) == STUDENT_ASSEMBLED / "cot_a":
         return (
-            "metrics/student_branch.json says what became of the student's points, "
+            "metrics/student_branch.json has the outcome of the student's points, "
             "metrics/student_branch_pairs.json which pairs were left out: raise "
             "pipeline.student_questions or pipeline.student_continuations, or let "
             "train.sft1.pairs name another set; then make the set: dvc repro student_pairs"

@@ -155,7 +155,7 @@ class RubricSettings:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSettings:
-    """What is watched while a stage trains, and what its alarms do (train/monitors/alarms.py)."""
+    """What is watched while a stage trains, and the limits of its alarms."""
 
     every: float = 0.0
     """Validation questions are rolled out before the first step and each time this share of the

@@ -5,7 +5,7 @@
     coa view port=8051 tokenizer=Qwen/Qwen2.5-7B-Instruct
 
 Lists with filters, one trajectory in its authors' colours, two side by side, pairs, masks, and what
-is behind a row (docs/view.md). It listens on 127.0.0.1 alone and writes nothing.
+is behind a row (docs/daily_use.md). It listens on 127.0.0.1 alone and writes nothing.
 """
 
 import sys

@@ -371,7 +371,7 @@ def _missing_arm(tallies: Mapping[Arm, _ArmTally]) -> PointOutcome:
 
 
 def mine_pair(row: GradedTrajectory, *settings: str) -> PreferencePair | None:
-    """Mine one pair from Python (docs/api.md).
+    """Mine one pair from Python (docs/daily_use.md).
 
     The trajectory is continued from the end of each of its sentences, with a call of search there.
     `coa branch` mines all pairs of a run, from both arms and with a budget.

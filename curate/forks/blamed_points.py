@@ -1,6 +1,6 @@
 """Find the points of a trajectory that its error analysis blames, and the arm to try there.
 
-The analysis names a step (docs/error_analysis.md). A wrong fact was stated in it: then the policy
+The analysis names a step (docs/mining.md). A wrong fact was stated in it: then the policy
 should have searched, and the point is the end of the sentence before. Or a search went wrong or was
 needless: then the point is before this search. Evidence quotes the trajectory, so it is hostile
 text; it is compared with the step's sentences and not used otherwise.

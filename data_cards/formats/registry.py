@@ -129,7 +129,7 @@ args = SFTConfig(max_length=None)
 trainer = SFTTrainer("Qwen/Qwen2.5-0.5B", args, train_dataset=rows)
 """),
         "One row is one turn, so the text before it is read again in each row. TRL ends each "
-        "completion with the end token, also after a call, where a rollout goes on. A token that "
+        "completion with the end token, also after a call, where a rollout continues. A token that "
         "spans the border of prompt and completion counts as completion.",
     ),
     ExportFormat.TRL_PREFERENCE: Target(

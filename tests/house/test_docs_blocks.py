@@ -42,10 +42,9 @@ def test_what_a_page_shows_must_be_printed_with_any_numbers() -> None:
     assert missing_lines(("b", "a"), printed) == ["a"]
 
 
-def test_every_block_of_the_readme_is_run_but_the_whole_demo_and_all_tests() -> None:
+def test_every_block_of_the_readme_is_run_but_the_whole_demo() -> None:
     for block in read_blocks(ROOT / "README.md"):
-        commands = [command.typed.split()[:2] for command in read_commands(block)]
-        assert block.mark.startswith(("run", "long")) or commands == [
-            ["make", "demo"],
-            ["make", "test"],
-        ], block
+        typed = [command.typed for command in read_commands(block)]
+        assert block.mark.startswith(("run", "long")) or any(
+            command.startswith("make demo") for command in typed
+        ), block

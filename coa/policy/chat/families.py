@@ -54,14 +54,14 @@ class ForkWay(StrEnum):
     """A way to continue a trajectory otherwise than its policy did."""
 
     TEXT = "text"
-    """At any character: a policy of raw completions goes on from the text itself. No chat server
+    """At any character: a policy of raw completions continues the text itself. No chat server
     can do it."""
     TOOLS_WITHHELD = "tools withheld"
     """Between turns: the next turn is asked for without tools."""
     FORCED_CALL = "forced call"
     """Between turns: `tool_choice` names the tool that must be called."""
     PREFIX = "prefix"
-    """Inside a thought: the last message is its beginning, and the policy goes on from there."""
+    """Inside a thought: the last message is its beginning, and the policy continues it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ class ChatSettings:
             "search": "Search for passages about one fact. The results are shown to you."
         }
     )
-    """What the server is told of each tool, by the tool's name."""
+    """The description of each tool for the server, by the tool's name."""
     served_as: tuple[str, ...] = ()
     """Other names of the model that its replies may have."""
     answer_request: str = r"Stop here. Give your final answer now, short, in \boxed{}."

@@ -76,7 +76,7 @@ def _require_own(prompt: str, steps: Sequence[Step], turns: Turns) -> None:
     is_begun = any(step.kind is not StepKind.MARKER for step in steps)
     if is_begun and not turns.messages and turns.begun is UNSET:
         raise ConfigError(
-            "a chat policy cannot go on from the middle of a trajectory",
+            "a chat policy cannot continue from the middle of a trajectory",
             expected="rollouts from their beginning",
             fix="continue it with a policy that has raw completions: teacher.policy=completions",
         )

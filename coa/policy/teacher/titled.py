@@ -85,7 +85,7 @@ _OTHER_CLOSED = {"yes": "no", "no": "yes"}
 
 @dataclass(frozen=True, slots=True)
 class GoldSettings(TeacherSettings):
-    """How good the teacher is, and the questions that it is told of."""
+    """How good the teacher is, and the questions that it knows."""
 
     questions: str = QUESTIONS.as_posix()
     """The table with the answers, and the gold titles where they are known."""

@@ -1,4 +1,4 @@
-"""Describe the section `simulator` of params.yaml: what stands in for the search in rl1."""
+"""Describe the section `simulator` of params.yaml: what takes the place of the search in rl1."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -52,7 +52,7 @@ class RecordedSettings:
 
 @dataclass(frozen=True, slots=True)
 class SimulatorParams:
-    """What stands in for the search in rl1."""
+    """What takes the place of the search in rl1."""
 
     kind: SimulatorKind = SimulatorKind.POLICY
     """policy, the policy itself; model, another model, frozen; recorded, searches that were
