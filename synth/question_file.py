@@ -38,11 +38,11 @@ class QuestionFile:
 
     path: str
     """A .parquet, .jsonl, .json or .csv file."""
+    format: QuestionFormat = QuestionFormat.OWN_COLUMNS
+    """The data set whose published rows the file contains; empty for your own columns."""
     reader: str = ""
     """A function of yours that reads the file instead, as `module:name`: it is given the path and
     yields rows, each a dict (examples/own_parts.py)."""
-    format: QuestionFormat = QuestionFormat.OWN_COLUMNS
-    """The data set whose published rows the file contains; empty for your own columns."""
     columns: dict[str, str] = field(default_factory=dict)
     """The file's name of each of our columns, where the names differ: {question_id: qid,
     gold_answers: answers}."""

@@ -61,7 +61,7 @@ def test_code_of_the_users_and_of_the_tool_that_is_not_committed_is_refused(
     tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     tool = tmp_path_factory.mktemp("tool")
-    (tool / "coa").mkdir()
+    (tool / "coa/records").mkdir(parents=True)
     (tool / "coa/records/grading.py").write_text("")
     call("git", "-C", str(tool), "init", "--quiet")
     call("git", "-C", str(tool), "add", ".")

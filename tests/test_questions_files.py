@@ -353,7 +353,11 @@ def test_the_command_counts_what_was_set_aside_and_what_was_dropped() -> None:
     ("entry", "message", "shown"),
     [
         ("{pth: a.jsonl}", "unknown key 'pth'", "entry 2"),
-        ("{path: b.jsonl, colums: {}}", "unknown key 'colums'", "num_validation, path, source"),
+        (
+            "{path: b.jsonl, colums: {}}",
+            "unknown key 'colums'",
+            "num_validation, path, reader, source",
+        ),
         ("{split: test}", "the key 'path' is missing", "entry 2"),
         ("{path: b.jsonl, format: hotpot}", "bad value", "hotpotqa, musique"),
         ("{path: b.jsonl, num_validation: -1}", "bad value", "num_validation"),

@@ -36,7 +36,7 @@ def rehearsals(linked_run: Path, root: Path) -> Iterator[list[list[str]]]:
     ) as process:
         assert process.stderr is not None and process.stdout is not None
         lines = [process.stderr.readline() for _ in range(4)]
-        yield [re.findall(r"\S+=\S+", line) for line in lines if line.startswith("python")]
+        yield [re.findall(r"\S+=\S+", line) for line in lines if line.startswith("coa")]
         process.terminate()
         assert "served the rehearsal" in process.stdout.read()
 

@@ -142,7 +142,7 @@ def test_an_owners_key_that_is_lost_is_not_replaced_by_one_that_no_account_has(
 ) -> None:
     (tmp_path / DATABASE).touch()
     (tmp_path / "owner.key").touch()
-    with pytest.raises(InputError, match="backups"):
+    with pytest.raises(InputError, match="the owner's key is lost"):
         State(tmp_path).owner_key()
 
 
