@@ -65,7 +65,8 @@ def test_code_of_the_users_and_of_the_tool_that_is_not_committed_is_refused(
     (tool / "coa/records/grading.py").write_text("")
     call("git", "-C", str(tool), "init", "--quiet")
     call("git", "-C", str(tool), "add", ".")
-    call("git", "-C", str(tool), "commit", "--quiet", "-m", "all")
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    call("git", "-C", str(tool), *author, "commit", "--quiet", "-m", "all")
     (tool / "coa/records/grading.py").write_text("# changed\n")
     Path("my_parts.py").write_text("")
     assert gate.tree_refusals("render", tool) == [
