@@ -13,11 +13,11 @@ from pathlib import Path
 
 from coa.errors import ConfigError
 from coa.progress import Progress
+from coa.questions.gold_titles import GoldTitles
 from coa.records.question import Question
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
-from coa.search.gold_titles import GoldTitles
 from coa.settings.outputs import check_place
 from coa.settings.params import Params
 from coa.store import tables
