@@ -6,9 +6,20 @@ model learns: 37% of the questions of a common benchmark are of that kind (arXiv
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from coa.records.question import Question
-from coa.search import Passage
+
+
+class Titled(Protocol):
+    """What has a title: a passage."""
+
+    @property
+    def title(self) -> str:
+        """Return the title."""
+
+
+Passage = TypeVar("Passage", bound=Titled)
 
 
 @dataclass(frozen=True, slots=True)
