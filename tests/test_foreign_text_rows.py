@@ -1,14 +1,13 @@
 """Find a trajectory, its prompt, question and gold answers in rows with one text."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coa.foreign.record import GOLD_COLUMNS, Format
+from coa.foreign.record import Format
 from coa.foreign.rows import FORMATS, read_foreign_row
-from coa.foreign.text_rows import QUESTION_COLUMNS, TEXT_COLUMNS
+from coa.foreign.text_rows import TEXT_COLUMNS
 from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.grading import boxed_answer
@@ -23,11 +22,8 @@ ANSWER = "I know it.</think><answer>Paris</answer>"
 CHAT_ML = "<|im_start|>user\nQuestion: Which?<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_every_format_stands_in_the_table_and_the_page_names_the_columns(root: Path) -> None:
+def test_every_format_stands_in_the_table() -> None:
     assert {reader.format for reader in FORMATS} == set(Format) - {Format.AUTO}
-    page = (root / "docs/guide.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`(\w+)`", page))
-    assert named.issuperset((*TEXT_COLUMNS, *QUESTION_COLUMNS, *GOLD_COLUMNS))
 
 
 def reason_of(row: dict[str, Any], expected: Format = Format.AUTO) -> tuple[str, str]:

@@ -187,7 +187,6 @@ COMMANDS_WITH_OUT = {
     "curate.analyse": (),
     "curate.filter": (),
     "curate.branch": (),
-    "curate.shared_prefix": (),
     "curate.student_set": ("kept=data/filter/kept.parquet",),
     "curate.student_pairs": ("mined=data/branch", "graded=data/grade.parquet"),
     "lab.subset": ("sets=[data/assemble/coa]", "shares=[1]", "num_rows=1"),

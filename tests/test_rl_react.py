@@ -226,7 +226,7 @@ def test_an_answer_is_forced_when_the_context_is_used_up(
 
     (_, thought), closing, answer = runs(0, out, student.tokenizer)[1:]
     assert "I need it. I need it.\n I need" in thought
-    assert (closing, answer) == ((0, "\nAnswer:"), (1, " Ada\n"))
+    assert (closing, answer) == ((0, "\nAnswer:"), (1, " Ada"))
     assert out["graded"][0].trajectory.stop_reason is StopReason.CONTEXT_BUDGET
 
 

@@ -264,7 +264,7 @@ def test_a_folder_of_evaluation_sets_is_read_whole(screened: Screened, tmp_path:
         ("empty.jsonl", "", "holds no question"),
         ("blank.jsonl", '{"question": " "}\n', "not text"),
         ("number.jsonl", '{"question": 3}\n', "not text"),
-        ("lacking.jsonl", '{"text": "Who?"}\n', "no value in column 'question'"),
+        ("lacking.jsonl", '{"text": "Who?"}\n', "lacks the column 'question'"),
         ("lacking.csv", "text\nWho?\n", "lacks the column 'question'"),
         ("broken.jsonl", "{", "not JSON"),
         ("broken.parquet", "PAR1", "cannot read"),

@@ -98,7 +98,7 @@ def test_every_row_has_one_shard_and_each_of_several_files_is_divided(run: Path)
     first = list(read_table(SAMPLED / "coa.parquet", Trajectory))
     for mode in ("cot", "coa"):
         write_table(INGESTED / f"{mode}.parquet", Trajectory, ())
-    both = ["samples=[data/sample,data/ingest]"]
+    both = ["samples=[data/sample,data/ingest]", f"out={GRADED}"]
     grade(both)
     expected = made()
     for number in (1, 2, 3):

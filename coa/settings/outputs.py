@@ -78,7 +78,6 @@ PLACES = (
     Place("curate.filter", "student/filter", _FILTERED),
     Place("curate.branch", "branch", _BRANCHED),
     Place("curate.branch", "student/branch", _BRANCHED),
-    Place("curate.shared_prefix", "shared_prefix", ("pairs.parquet", "comparisons.parquet")),
     Place("curate.screen", "screen"),
     Place("annotate.pull", "reviews.parquet"),
     Place("annotate.pull", "agreement.parquet"),
