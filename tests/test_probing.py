@@ -15,6 +15,7 @@ from coa.policy.chat.families import ChatSettings, FamilyName, Waiver
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.probe import STORY
+from coa.policy.react import THINKING_OPENED
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
@@ -32,7 +33,7 @@ SHOWING = [it for it in Personality if it is not Personality.PLAIN]
 def like(**changes: Any) -> Request:
     """A request of a run."""
     values: dict[str, Any] = {
-        "context": "Who?",
+        "context": f"Who?{THINKING_OPENED}",
         "stop": ("</search>",),
         "max_tokens": 600,
         "temperature": 0.6,
