@@ -243,11 +243,10 @@ def test_the_block_on_scaling_runs_on_questions_of_ones_own_with_a_teacher_behin
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("block", with_mark("run: reviewers"))
 def test_a_block_runs_beside_argilla_where_two_people_answer(
-    root: Path, project: Path, block: Block, review_server: Any
+    project: Path, block: Block, review_server: Any
 ) -> None:
     from tests.review_support import review_all
 
-    (project / "annotate").symlink_to(root / "annotate")
     before = (project / "data/render/README.md").read_bytes()
     server = review_server(project, "annotators=[anna,ben]").start()
     try:
