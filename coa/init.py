@@ -31,7 +31,7 @@ from coa.store.files import AGREEMENT, REVIEWS
 from coa.store.reviews import Agreement, Review
 from coa.store.whole_files import write_file
 
-_DEMO = ("--demo", "demo=true")
+_DEMO = "demo=true"
 _BEGINNING = FOLDER / "project"
 """The files that a project begins with."""
 _EXAMPLES = ("mine.yaml", "data/raw/questions.jsonl", "data/raw/passages.jsonl")
@@ -154,7 +154,7 @@ def _output(*command: str) -> str | None:
 
 def main(arguments: Sequence[str]) -> str:
     """Make a project and return the summary line."""
-    named = [Path(argument) for argument in arguments if argument not in _DEMO]
+    named = [Path(argument) for argument in arguments if argument != _DEMO]
     is_demo = len(named) < len(arguments)
     if not named or (is_demo and len(named) > 1):
         raise ConfigError(
@@ -170,4 +170,6 @@ def main(arguments: Sequence[str]) -> str:
 if __name__ == "__main__":
     from coa.cli import run
 
-    run(main, sys.argv[1:])
+    # The one flag of the toolkit: what is typed before the folder has to read well.
+    typed = ["demo=true" if argument == "--demo" else argument for argument in sys.argv[1:]]
+    run(main, typed)

@@ -136,7 +136,9 @@ def test_the_demo_has_a_repository_of_its_own_where_the_one_around_it_ignores_it
     Path(".gitignore").write_text("build/\n")
     git(outside, "add", ".")
     git(outside, "commit", "--quiet", "-m", "all")
-    main(["--demo", "build/demo"])
+    command = [sys.executable, "-m", "coa", "init", "--demo", "build/demo"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert "next: cd build/demo && dvc repro" in done.stdout
     assert (outside / "build/demo/.git").is_dir()
     assert "rl2" in stages_of(outside / "build/demo")
     assert git(outside, "status", "--porcelain") == ""
@@ -150,7 +152,7 @@ def test_a_project_within_a_repository_belongs_to_that(outside: Path) -> None:
     assert "part/params.yaml" in git(outside, "status", "--porcelain", "--untracked-files=all")
 
 
-@pytest.mark.parametrize("arguments", [[], ["--demo"], ["--demo", "a", "conf/tiny.yaml"]])
+@pytest.mark.parametrize("arguments", [[], ["demo=true"], ["demo=true", "a", "conf/tiny.yaml"]])
 def test_a_command_without_a_folder_says_what_it_needs(arguments: list[str]) -> None:
     with pytest.raises(ConfigError, match="name the folder"):
         main(arguments)

@@ -27,12 +27,16 @@ class Command:
     is."""
     daily: bool = False
     """Whether the short help shows it."""
+    flags: tuple[str, ...] = ()
+    """Flags that it takes, such as `--demo`; other settings are written key=value."""
 
     @property
     def doc(self) -> str:
         """Read the module's docstring from its file, without importing it."""
         path = ROOT.joinpath(*self.module.split("."))
-        file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        file = path.with_suffix(".py")
+        if not file.is_file():
+            file = path / "__main__.py"
         return file.read_text(encoding="utf-8").split('"""')[1]
 
     @property
@@ -50,7 +54,7 @@ class Command:
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "Start": (
-        Command("init", "coa.init", daily=True),
+        Command("init", "coa.init", daily=True, flags=("--demo",)),
         Command("params", "coa.params", daily=True),
         Command("fetch", "synth.fetch", "fetch", daily=True),
         Command("base", "coa.student.base_models", "base", first="name"),
@@ -182,7 +186,10 @@ def refuse_flags(command: Command, arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: An argument is a flag.
     """
-    flags = [argument for argument in arguments if FLAG.match(argument)]
+    flags = []
+    for argument in arguments:
+        if FLAG.match(argument) and argument not in command.flags:
+            flags.append(argument)
     if not flags:
         return
     fix = f"`coa {command.name} --help` lists the settings"
