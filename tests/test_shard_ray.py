@@ -91,7 +91,6 @@ def test_on_this_machine_the_bytes_are_those_of_one_process_and_nothing_is_left_
     wait_until(lambda: not processes_in(project))
 
 
-@pytest.mark.long
 def test_a_killed_worker_and_a_lost_node_cost_no_more_than_the_calls_in_flight(
     project: Path, cluster: Any
 ) -> None:
