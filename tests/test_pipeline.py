@@ -187,7 +187,7 @@ def test_the_summary_shows_the_funnel(project: Path) -> None:
         ),
         ("synth.sample search.index=nowhere", "coa search index"),
         ("synth.sample prompts.coa=nowhere.txt", "nowhere.txt"),
-        ('synth.questions files=[{"path":"nowhere.parquet"}]', "nowhere.parquet"),
+        ('synth.questions files=[{"path":"nowhere.parquet"}]', "is the run's own"),
         ("curate.assemble num_coa=100000", "too few rows for the set 'coa'"),
         ("coa.params nowhere.yaml", "nowhere.yaml"),
     ],

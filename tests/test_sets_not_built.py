@@ -317,7 +317,7 @@ def test_imported_trajectories_become_sets_without_a_corpus(
     imported_run: Path, reads_corpus: bool
 ) -> None:
     change_settings("analyse", reads_corpus=reads_corpus)
-    grade.main(["samples=[data/ingest]"])
+    grade.main(["samples=[data/ingest]", "out=data/grade.parquet"])
     analyse.main([])
     filter.main([])
     screen.main([])
