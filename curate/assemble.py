@@ -6,7 +6,7 @@ Reads data/filter/kept.parquet, data/branch/pairs.parquet and data/questions.par
 the rows of data/screen/excluded.parquet, and applies the reviews in data/reviews.parquet
 (curate.verdicts). Writes data/assemble/{set}/{train,validation}.parquet for up to four sets: cot_a
 (pairs, SFT stage 1), coa and cot (SFT stages 2 and 3) and rl (questions that no trajectory was
-sampled for). Each file is sorted by id. Writes what became of each reviewed item to
+sampled for). Each file is sorted by id. Writes the outcome of each reviewed item to
 data/assemble/reviewed.parquet.
 
 The train splits have exactly the sizes asked for, the rows are stratified, and no question is in

@@ -10,7 +10,7 @@ other` it takes the arm that the trajectory did not take, and a pair is kept whe
 two is right, so both kinds of the paper come out (AutoCoA, section 3). With `both` it takes both
 arms until it is clear what acting is worth there (`curate/forks/arms.py`).
 Writes data/branch/pairs.parquet, forks.parquet (every continuation, graded) and points.parquet
-(what became of every point); `graded=` and `out=` name others.
+(the outcome of every point); `graded=` and `out=` name other files.
 """
 
 import sys

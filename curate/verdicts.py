@@ -1,7 +1,7 @@
 """Turn the decisions of reviewers into changes to the sets.
 
 Rows are left out or let in, accepted answers are added, pairs are turned or left out.
-`coa assemble` applies the changes and writes what became of every reviewed item to
+`coa assemble` applies the changes and writes the outcome of every reviewed item to
 data/assemble/reviewed.parquet. A verdict on a text that has changed since it was reviewed changes
 nothing, and neither does a conflict.
 """

@@ -92,7 +92,7 @@ def read_outcome(
     search_price: float = 0.0,
     tools: Sequence[str] = (),
 ) -> Outcome:
-    """Say what became of a question; where the world is known, also what was searched for.
+    """Return the outcome of a question; where the world is known, also what was searched for.
 
     `tools` are those that were offered; empty where no other tool than search was.
     """
@@ -197,7 +197,7 @@ async def _collect(
     rollouts_file: Path,
     judge: Judge | None,
 ) -> list[Outcome]:
-    """Answer the questions, write the graded rollouts and return what became of each question."""
+    """Answer the questions, write the graded rollouts and return the outcome of each question."""
     template = template_of(params.policy)
     answers = answer_questions(asker, questions, params.baseline, params.baselines, template)
     outcomes = []

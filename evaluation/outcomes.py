@@ -211,7 +211,7 @@ class Result:
     """Exact match and cost after at most so many tries; empty where each question has one."""
 
     def rows(self) -> list[Outcome]:
-        """Return what became of every question."""
+        """Return the outcome of every question."""
         found = []
         for values in zip(*self.outcomes.values(), strict=True):
             named = dict(zip(self.outcomes, values, strict=True))

@@ -113,7 +113,7 @@ class ResultRow:
         return f"{self.title}{told} {self.sign}".rstrip()
 
     def outcomes(self) -> list[Outcome]:
-        """Return what became of every question, seed after seed."""
+        """Return the outcome of every question, seed after seed."""
         found: list[Outcome] = []
         for result in self.results:
             found.extend(result.rows())

@@ -85,7 +85,7 @@ class KeptRow:
     num_failed: int = 0
     """Rollouts in which a tool or a server failed; they count as wrong."""
     columns: dict[str, str] = field(default_factory=dict)
-    """What became of every question, packed."""
+    """The outcome of every question, packed."""
     logged: dict[str, tuple[float, float]] = field(default_factory=dict)
     """The first and the last value of the quantities that an experiment shows of the log of the
     last training."""

@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from coa.errors import ConfigError, InputError, unknown_name
 from coa.settings.stages import Stage
+from coa.store.shipped import find_shipped
 
 FOLDER = Path("lab")
 """The lab of the invented world."""
@@ -164,10 +165,7 @@ def read_lab(folder: Path = FOLDER) -> Lab:
         InputError: the file cannot be read, or holds something else.
         ConfigError: an experiment names a row that is not there, or a name stands twice.
     """
-    path = folder / FILE
-    if not path.is_file() and not folder.is_absolute():
-        # In a project of one's own the experiments are those that the toolkit brings.
-        path = Path(__file__).parent.parent / path
+    path = find_shipped(folder / FILE)
     try:
         lab = msgspec.convert(YAML(typ="safe").load(path.read_text(encoding="utf-8")), Lab)
     except (OSError, UnicodeDecodeError, YAMLError, msgspec.ValidationError) as error:

@@ -54,7 +54,8 @@ def test_rows_are_the_same_in_every_form_of_a_file(tmp_path: Path, name: str) ->
     columns = {"question_id": "id", "question": "text", "gold_answers": "title"}
     file = QuestionFile(path=str(path), columns=columns, split="train", source="mine")
     questions = [row.outcome for row in read_file(file, drops_bad_rows=False)]
-    assert [question.question for question in questions] == [row["text"] for row in ROWS]  # type: ignore[union-attr]
+    asked = [question.question for question in questions]  # type: ignore[union-attr]
+    assert asked == [row["text"] for row in ROWS]
 
 
 def test_hotpotqa_is_read_as_its_makers_publish_it(tmp_path: Path) -> None:
@@ -74,8 +75,10 @@ def test_hotpotqa_is_read_as_its_makers_publish_it(tmp_path: Path) -> None:
     path.write_text(json.dumps(published))
     file = QuestionFile(path=str(path), format=QuestionFormat.HOTPOTQA, split="validation")
     read = [row.outcome for row in read_file(file, drops_bad_rows=False)]
-    assert [question.question_id for question in read] == ["5a8b0", "5a8b1", "5a8b2"]  # type: ignore[union-attr]
-    assert {question.gold_titles for question in read} == {("Ada", "Bo")}  # type: ignore[union-attr]
+    ids = [question.question_id for question in read]  # type: ignore[union-attr]
+    assert ids == ["5a8b0", "5a8b1", "5a8b2"]
+    titles = {question.gold_titles for question in read}  # type: ignore[union-attr]
+    assert titles == {("Ada", "Bo")}
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])

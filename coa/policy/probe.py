@@ -164,7 +164,7 @@ def look_at_chat(
 
 
 def _calls(reply: Completion, where: str) -> str:
-    """Say what became of the call that was asked for."""
+    """Say how the call that was asked for ended."""
     steps = list(protocol.parse_policy(reply.text))
     if any(step.kind is StepKind.ACTION for step in steps):
         return "parsed"

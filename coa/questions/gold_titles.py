@@ -42,7 +42,7 @@ class GoldTitles:
     def __init__(self, questions: Iterable[Question]) -> None:
         self._wanted: dict[str, list[frozenset[str]]] = {}
         for question in questions:
-            titles = frozenset(_key(title) for title in question.gold_titles)
+            titles = frozenset(title_key(title) for title in question.gold_titles)
             if titles:
                 self._wanted.setdefault(question.source or "questions", []).append(titles)
         self._titles: set[str] = set()
@@ -53,7 +53,7 @@ class GoldTitles:
     def watch(self, passages: Iterable[Passage]) -> Iterator[Passage]:
         """Pass the passages on."""
         for passage in passages:
-            key = _key(passage.title)
+            key = title_key(passage.title)
             if key in self._titles:
                 self._seen.add(key)
             yield passage
@@ -69,5 +69,6 @@ class GoldTitles:
         return found
 
 
-def _key(title: str) -> str:
-    return " ".join(title.casefold().split())
+def title_key(title: str) -> str:
+    """Make the key by which titles of questions and of passages are matched."""
+    return title.strip().casefold()

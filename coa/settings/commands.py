@@ -3,13 +3,10 @@
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from coa.cli import FLAG
 from coa.errors import ConfigError, closest, most_similar
-
-ROOT = Path(__file__).parent.parent.parent
-"""The folder of all packages."""
+from coa.store.shipped import ROOT
 
 
 @dataclass(frozen=True, slots=True)

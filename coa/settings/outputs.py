@@ -91,7 +91,6 @@ PLACES = (
     Place("train.check", "train_check.json"),
     Place("train.run", "train"),
     Place("evaluation.evaluate", "evaluate"),
-    Place("evaluation.run_files", "run_files"),
     Place("evaluation.table", "table"),
 )
 """The places of the pipeline. The last one has no file in data/, but its metrics have the name."""

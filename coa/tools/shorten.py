@@ -30,7 +30,7 @@ def shorten_to_chars(text: str, max_chars: int) -> str:
 
 
 def _ended(start: str) -> str:
-    """Cut a text after its last sentence that ends in the second half, or mark that it goes on."""
+    """Cut a text after its last sentence that ends in the second half, or mark that it was cut."""
     ends = [found.end() for found in _SENTENCE_END.finditer(start, len(start) // 2)]
     if not ends:
         return f"{start} ..."

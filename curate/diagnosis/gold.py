@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from coa.questions.gold_titles import title_key
 from coa.records.grading import CLOSED_ANSWERS
 from coa.records.question import Question
 from coa.search import Passage
@@ -67,11 +68,6 @@ class Corpus:
     """Passages by the key of their title."""
     ids: frozenset[str] = frozenset()
     """Ids of all passages."""
-
-
-def title_key(title: str) -> str:
-    """Make the key by which titles of questions and of passages are matched."""
-    return title.strip().casefold()
 
 
 def gold_passages(passages: Iterable[Passage], titles: Iterable[str]) -> Corpus:

@@ -288,7 +288,7 @@ class Trial:
         pair: PreferencePair | None,
         worth: Worth | None,
     ) -> None:
-        """Write what became of a point; it counts the continuations on the fork's arm."""
+        """Write the outcome of a point; it counts the continuations on the fork's arm."""
         tried = tallies[fork.arm].sample
         point = Point(
             parent_id=fork.parent.trajectory.trajectory_id,

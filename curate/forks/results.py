@@ -1,4 +1,4 @@
-"""Write what became of forks, and count it."""
+"""Write the outcomes of forks, and count them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ class ResultWriter:
         self.totals.stop_reasons[row.trajectory.stop_reason] += 1
 
     def write_point(self, point: Point, pair: PreferencePair | None) -> None:
-        """Write what became of a point."""
+        """Write the outcome of a point."""
         self.points.write(point)
         self.totals.counts[point.outcome] += 1
         if point.worth is not None:

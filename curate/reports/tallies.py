@@ -314,7 +314,7 @@ def read_points(points: Path, analysed: Path) -> PointTallies:
     """Count the points of a file.
 
     Args:
-        points: What became of every point (`coa branch`).
+        points: The outcome of every point (`coa branch`).
         analysed: The analysis (`coa analyse`), which has the number of hops of a parent.
 
     Raises:

@@ -277,7 +277,7 @@ def training_order(names: Sequence[SetName]) -> str:
 
 
 def _not_built(asked: AssembleParams) -> list[dict[str, Any]]:
-    """Say of each set that has no row what became of those that could have entered it."""
+    """Say of each set without rows why those that could have entered it did not."""
     built = built_sets(asked)
     found: list[dict[str, Any]] = []
     for name in asked_sets(asked):

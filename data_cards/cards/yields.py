@@ -1,4 +1,4 @@
-"""Say what became of the rows of a run: the funnel of a set, its costs, failures, and the screen.
+"""Show the outcome of a run's rows: the funnel of a set, its costs, failures, and the screen.
 
 The files of `coa screen` and `coa analyse` are read where they exist. All others must exist.
 """
@@ -115,7 +115,7 @@ def _has_turn_forks() -> bool:
 
 
 def funnel(name: SetName) -> Funnel:
-    """Count how many rows could have entered a set and what became of them.
+    """Count how many rows could have entered a set, and their outcomes.
 
     Raises:
         InputError: a file is missing or broken, or lacks a column.
