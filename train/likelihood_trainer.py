@@ -3,8 +3,9 @@
 What of TRL is overridden, and why, is in this file alone. On a processor TRL 1.16 lays the rows of
 a batch end to end, so attention grows with the square of their sum, and multiplies the head at
 every position in float32, also where the rest is bfloat16 (trl/kernels/chunked_logprob.py). Here
-rows stay beside each other, and logits are made in the model's own precision, only where something
-is trained. Loss and gradient are the same. On a GPU everything is TRL's.
+the sequences are packed again into rows as long as the longest of them, and logits are made in the
+model's own precision, only where something is trained. Loss and gradient are the same. On a GPU
+everything is TRL's.
 """
 
 from typing import Any
@@ -14,10 +15,11 @@ from torch.nn.functional import cross_entropy
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from train.encode import IGNORED
+from train.logits import logits_at
 
 
 class RowCollator(DataCollatorForLanguageModeling):
-    """Pads packed rows to one length; no sequence of a row sees another."""
+    """Packs the sequences of a batch into short rows; none of a row sees another."""
 
     def __init__(self, pad_token_id: int) -> None:
         super().__init__(pad_token_id=pad_token_id, return_position_ids=True)
@@ -28,10 +30,38 @@ class RowCollator(DataCollatorForLanguageModeling):
         The positions begin again with each sequence, by which transformers tells them apart where
         there is no mask.
         """
-        batch: dict[str, Any] = super().torch_call(examples)
+        batch: dict[str, Any] = super().torch_call(_pack_short(examples))
         del batch["attention_mask"]
         batch["labels"][batch["position_ids"] == 0] = IGNORED
         return batch
+
+
+def _pack_short(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pack the sequences of packed rows again, into rows no longer than the longest sequence.
+
+    Attention costs the square of a row's length. Each sequence, the longest first, goes to the
+    first row that has room.
+    """
+    sequences = []
+    for example in examples:
+        start = 0
+        for length in example["seq_lengths"]:
+            part = slice(start, start + length)
+            sequences.append((example["input_ids"][part], example["labels"][part]))
+            start += length
+    sequences.sort(key=lambda sequence: -len(sequence[0]))
+    longest = len(sequences[0][0])
+    rows: list[dict[str, Any]] = []
+    for ids, labels in sequences:
+        fitting = (row for row in rows if len(row["input_ids"]) + len(ids) <= longest)
+        row = next(fitting, None)
+        if row is None:
+            row = {"input_ids": [], "labels": [], "seq_lengths": []}
+            rows.append(row)
+        row["input_ids"] += ids
+        row["labels"] += labels
+        row["seq_lengths"].append(len(ids))
+    return rows
 
 
 class LikelihoodTrainer(SFTTrainer):
@@ -60,9 +90,8 @@ class LikelihoodTrainer(SFTTrainer):
 
         row, column = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
         targets = labels[row, column + 1]
-        positions, place = column.unique(return_inverse=True)
         given = {name: value for name, value in inputs.items() if name != "labels"}
-        logits = model(**given, use_cache=False, logits_to_keep=positions).logits[row, place]
+        logits = logits_at(model, given, row, column)
         num_trained = len(targets) if num_items_in_batch is None else num_items_in_batch
         total = cross_entropy(logits.float(), targets, reduction="sum")
         loss = total / torch.as_tensor(num_trained).clamp(min=1)

@@ -25,6 +25,7 @@ from transformers import Trainer
 from trl.trainer.utils import selective_log_softmax
 
 from coa.student.settings import Sft1Params
+from train.logits import logits_at
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -123,9 +124,8 @@ def score_sides(model: Any, batch: dict[str, Tensor]) -> SideScores:
     row, column = batch["sides"].nonzero(as_tuple=True)
     # Logits are made only where a trained token is predicted: the prefix may be most of the text.
     used: Any = batch["predictors"][row, column]
-    positions, place = used.unique(return_inverse=True)
-    logits = model(**inputs, use_cache=False, logits_to_keep=positions).logits
-    found = selective_log_softmax(logits[row, place].float(), inputs["input_ids"][row, column])
+    logits = logits_at(model, inputs, row, used)
+    found = selective_log_softmax(logits.float(), inputs["input_ids"][row, column])
     where = (row, batch["sides"][row, column] - _CHOSEN)
     zeros = found.new_zeros(len(batch["sides"]), 2)
     ranks = batch["ranks"][row, column]

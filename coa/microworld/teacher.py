@@ -115,6 +115,10 @@ class WorldKnowledge:
         """Read the value that a passage states for the relation of the entity."""
         return read_value("\n".join(observations), *self._key(index, values))
 
+    def quote(self, value: str, shown: Shown) -> str:
+        """Quote nothing: a passage of the world states a value in a few words."""
+        return ""
+
     def distractors(self, index: int, observation: str, right: str) -> list[str]:
         """List the names and values that a result shows beside the right one."""
         others = []

@@ -91,6 +91,9 @@ class Knowledge(Protocol):
     ) -> str:
         """Read the value of the fact from results; empty where they do not state it."""
 
+    def quote(self, value: str, shown: Shown) -> str:
+        """Choose the words of a result from which a value is read; empty to state it alone."""
+
     def distractors(self, index: int, observation: str, right: str) -> list[str]:
         """List other values that a result shows."""
 
@@ -312,6 +315,12 @@ class _Turn:
         self._append(self._knowledge.sentences.say(said, what, self._rng))
         self._progress.follow(Utterance(said, what))
 
+    def _say_read(self, value: str) -> None:
+        quoted = self._knowledge.quote(value, self._progress.shown)
+        if quoted:
+            self._say(PhraseKind.QUOTE, quoted)
+        self._say(PhraseKind.READ, value)
+
     # Searching or not
 
     def _decide(self) -> None:
@@ -322,7 +331,7 @@ class _Turn:
             value = self._knowledge.read(progress.index, progress.values, shown, shown.observations)
             if value:
                 self._note(TeacherDecision.READ)
-                self._say(PhraseKind.READ, value)
+                self._say_read(value)
                 return
         remembered = self._knowledge.recall(progress.index, progress.values)
         if self._wants_search(is_remembered=bool(remembered)):
@@ -397,7 +406,7 @@ class _Turn:
             self._append(self._knowledge.copied(progress.index, progress.values, body))
         if self._happens(settings.evidence_ignored):
             self._note(TeacherDecision.EVIDENCE_IGNORED)
-            self._say(PhraseKind.READ, self._misread(body, value))
+            self._say_read(self._misread(body, value))
             return
         can_search = self.is_offered and 0 < len(progress.queries) < settings.max_searches
         if settings.needless_search and can_search and self._happens(settings.needless_search):
@@ -405,7 +414,7 @@ class _Turn:
             self._search(self._query())
             return
         self._note(TeacherDecision.READ)
-        self._say(PhraseKind.READ, value)
+        self._say_read(value)
 
     def _miss(self, body: str) -> None:
         """React to an observation that does not hold the value."""
@@ -414,7 +423,7 @@ class _Turn:
         others = self._knowledge.distractors(progress.index, body, "")
         if others and self._happens(settings.distractor_followed):
             self._note(TeacherDecision.DISTRACTOR_FOLLOWED)
-            self._say(PhraseKind.READ, self._misread(body, ""))
+            self._say_read(self._misread(body, ""))
             return
         self._note(TeacherDecision.NOT_FOUND)
         self._say(PhraseKind.NOT_FOUND)

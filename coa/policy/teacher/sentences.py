@@ -31,6 +31,8 @@ class PhraseKind(StrEnum):
     """A value that the writer is sure of."""
     GUESS = "guess"
     """A value that the writer is not sure of."""
+    QUOTE = "quote"
+    """The words of an observation that a value is read from; the value follows."""
     READ = "read"
     """A value from an observation."""
     NOT_FOUND = "not_found"

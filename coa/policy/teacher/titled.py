@@ -36,6 +36,7 @@ SENTENCES = Sentences(
         ),
         PhraseKind.RECALL: ("I recall {}.", "I remember {}."),
         PhraseKind.GUESS: ("Perhaps {}, but I am not sure.", "Maybe {}."),
+        PhraseKind.QUOTE: ('I read: "{}".', 'What it says: "{}".'),
         PhraseKind.READ: (
             "The results say: {}.",
             "According to the results: {}.",
@@ -335,6 +336,25 @@ class TitledQuestion:
         sentences = _SENTENCE_END.split(text)
         best = max(sentences, key=lambda sentence: len(topic & set(words(sentence))))
         return " ".join(best.split()[:_MAX_CLAUSE_WORDS]).rstrip(".,;:")
+
+    def quote(self, value: str, shown: Shown) -> str:
+        """Quote the sentence of the results that states a value, up to the value.
+
+        So a student learns to find the sentence first, and the value in it. What a comparison
+        reads is a part of a sentence already.
+        """
+        if self._compares:
+            return ""
+        stated = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
+        for observation in reversed(shown.observations):
+            for line in _lines([observation]):
+                text = line.removeprefix(f"{_head(line)}: ").replace("<", "(")
+                for sentence in _SENTENCE_END.split(text):
+                    found = stated.search(sentence)
+                    if found and found.start() > 0:
+                        before = sentence[: found.end()].split()
+                        return " ".join(before[-_MAX_CLAUSE_WORDS:])
+        return ""
 
     def distractors(self, index: int, observation: str, right: str) -> list[str]:
         """List what other passages show: their clauses, numbers or titles."""
