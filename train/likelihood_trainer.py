@@ -1,67 +1,21 @@
 """Train by token likelihood on TRL's SFTTrainer, whose step on a processor is made cheaper.
 
-What of TRL is overridden, and why, is in this file alone. On a processor TRL 1.16 lays the rows of
-a batch end to end, so attention grows with the square of their sum, and multiplies the head at
-every position in float32, also where the rest is bfloat16 (trl/kernels/chunked_logprob.py). Here
-the sequences are packed again into rows as long as the longest of them, and logits are made in the
-model's own precision, only where something is trained. Loss and gradient are the same. On a GPU
-everything is TRL's.
+What of TRL is overridden, and why, is in this file alone. On a processor TRL 1.16 multiplies the
+head at every position in float32, also where the rest is bfloat16 (trl/kernels/chunked_logprob.py),
+and attention grows with the square of the packed rows (train/sequence_attention.py). Here logits
+are made in the model's own precision, only where something is trained, and each sequence attends to
+itself alone. Loss and gradient are the same. On a GPU everything is TRL's.
 """
 
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
+from trl.trainer.sft_trainer import SFTTrainer
 
+from train import sequence_attention
 from train.encode import IGNORED
 from train.logits import logits_at
-
-
-class RowCollator(DataCollatorForLanguageModeling):
-    """Packs the sequences of a batch into short rows; none of a row sees another."""
-
-    def __init__(self, pad_token_id: int) -> None:
-        super().__init__(pad_token_id=pad_token_id, return_position_ids=True)
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return `input_ids`, `labels` and `position_ids`, of shape (rows, tokens).
-
-        The positions begin again with each sequence, by which transformers tells them apart where
-        there is no mask.
-        """
-        batch: dict[str, Any] = super().torch_call(_pack_short(examples))
-        del batch["attention_mask"]
-        batch["labels"][batch["position_ids"] == 0] = IGNORED
-        return batch
-
-
-def _pack_short(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Pack the sequences of packed rows again, into rows no longer than the longest sequence.
-
-    Attention costs the square of a row's length. Each sequence, the longest first, goes to the
-    first row that has room.
-    """
-    sequences = []
-    for example in examples:
-        start = 0
-        for length in example["seq_lengths"]:
-            part = slice(start, start + length)
-            sequences.append((example["input_ids"][part], example["labels"][part]))
-            start += length
-    sequences.sort(key=lambda sequence: -len(sequence[0]))
-    longest = len(sequences[0][0])
-    rows: list[dict[str, Any]] = []
-    for ids, labels in sequences:
-        fitting = (row for row in rows if len(row["input_ids"]) + len(ids) <= longest)
-        row = next(fitting, None)
-        if row is None:
-            row = {"input_ids": [], "labels": [], "seq_lengths": []}
-            rows.append(row)
-        row["input_ids"] += ids
-        row["labels"] += labels
-        row["seq_lengths"].append(len(ids))
-    return rows
 
 
 class LikelihoodTrainer(SFTTrainer):
@@ -69,9 +23,9 @@ class LikelihoodTrainer(SFTTrainer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        if self.args.use_cpu and self.padding_free:
-            theirs: Any = self.data_collator
-            self.data_collator = RowCollator(theirs.pad_token_id)
+        model: Any = self.model
+        if self.args.use_cpu and model.config._attn_implementation == "sdpa":
+            model.set_attn_implementation(sequence_attention.NAME)
 
     def compute_loss(
         self,
