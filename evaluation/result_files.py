@@ -9,8 +9,6 @@ from coa.student.results import read_json
 from evaluation.outcomes import Result
 
 FOLDER = Path("results/evaluate")
-FIDELITY = Path("results/fidelity")
-"""Of the reports of `coa fidelity`."""
 
 
 def write_result(result: Result, folder: Path = FOLDER) -> Path:

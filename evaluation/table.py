@@ -27,8 +27,14 @@ from coa.settings.params import Params
 from coa.store.metrics import write_metrics
 from coa.store.whole_files import replacing, write_file
 from coa.student.held_out import shown_set
-from evaluation.judged_measures import JUDGED_MEASURES
-from evaluation.outcomes import Outcome, Result, Setting, calls_measure, find_measure
+from evaluation.outcomes import (
+    JUDGED_MEASURES,
+    Outcome,
+    Result,
+    Setting,
+    calls_measure,
+    find_measure,
+)
 from evaluation.result_files import FOLDER, read_result
 from evaluation.spent import Spent
 

@@ -118,8 +118,6 @@ class RecordedTools:
         self._name = name
         self.finishes: Counter[Finish] = Counter()
         self.last_whole: list[bool] = []
-        self.num_near = 0
-        """Calls that a recorded one answered."""
 
     @property
     def fingerprint(self) -> str:
@@ -136,7 +134,6 @@ class RecordedTools:
         """Answer the calls of states; what is not near goes to the other simulator together."""
         found = [self._find(state) for state in states]
         missing = [number for number, reply in enumerate(found) if reply is None]
-        self.num_near += len(states) - len(missing)
         written: Sequence[ToolReply] = ()
         last_whole = [True] * len(states)
         if self._fallback is not None and missing:
