@@ -10,11 +10,12 @@ as fast as the bare loop.
 """
 
 import copy
+import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from bench.timing import interleaved
 from coa.student.checkpoint import Student
 from coa.student.small import StudentSettings, new_student
 from train.encode import IGNORED, Example, to_dataset
@@ -144,6 +144,15 @@ def bare_loop(student: Student, rows: Dataset, *, bf16: bool) -> Callable[[], fl
     return run
 
 
+def take_turns(works: Mapping[str, Callable[[], float]]) -> dict[str, float]:
+    """Return the median seconds of each work; they take turns, so all meet the same load."""
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(NUM_REPEATS):
+        for name, work in works.items():
+            found[name].append(work())
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
 def main(arguments: Sequence[str]) -> None:
     """Print a table for each stage."""
     warnings.simplefilter("ignore")
@@ -159,7 +168,7 @@ def main(arguments: Sequence[str]) -> None:
                 "ours": with_trainer(LikelihoodTrainer, student, rows, folder, bf16=bf16),
                 "bare loop": bare_loop(student, rows, bf16=bf16),
             }
-            found = interleaved(works, NUM_REPEATS)
+            found = take_turns(works)
         print(f"{title}, {'bfloat16' if bf16 else 'float32'}")
         for name, seconds in found.items():
             ratio = found["bare loop"] / seconds

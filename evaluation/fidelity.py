@@ -12,7 +12,7 @@ not bear the answers, RL on them teaches not to search: `warnings` says so befor
 import asyncio
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -32,10 +32,10 @@ from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import QUESTIONS
 from coa.store.model_files import fingerprint_model
-from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
-from coa.student.results import file_name, read_json, write_text
+from coa.store.whole_files import write_file
+from coa.student.knowledge import NOBODY_CAN_TELL, open_probe
+from coa.student.results import file_name, read_json
 from evaluation.held_out_searches import Prediction, find_probes, predict
-from evaluation.world_measures import calibration_error
 
 FOLDER = Path("results/fidelity")
 COMMAND = "coa fidelity"
@@ -68,11 +68,6 @@ class Fidelity:
     well_formed: Interval | None
     f1: Interval | None
     answer_bearing: Interval | None
-    entity_precision: Interval | None = None
-    contradictions: Interval | None = None
-    confidence: Interval | None = None
-    calibration_error: float | None = None
-    """Expected calibration error of the confidence that the answer is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +116,7 @@ def _fidelity(chosen: Sequence[Prediction]) -> Fidelity:
         well_formed=mean(prediction.is_well_formed for prediction in chosen),
         f1=mean(prediction.f1 for prediction in chosen),
         answer_bearing=mean(prediction.bears_answer for prediction in chosen),
-        entity_precision=mean(prediction.entity_precision for prediction in chosen),
-        contradictions=mean(prediction.contradicts for prediction in chosen),
-        confidence=mean(prediction.confidence for prediction in chosen),
-        calibration_error=_calibration(chosen),
     )
-
-
-def _calibration(chosen: Sequence[Prediction]) -> float | None:
-    """Compare confidence and answers, of the predictions that have both."""
-    confidences: list[float] = []
-    outcomes: list[bool] = []
-    for prediction in chosen:
-        if prediction.confidence is not None and prediction.bears_answer is not None:
-            confidences.append(prediction.confidence)
-            outcomes.append(prediction.bears_answer)
-    return calibration_error(confidences, outcomes)
 
 
 _LEAST = {"well_formed": 0.95, "answer_bearing": 0.5}
@@ -194,18 +174,14 @@ def sft3_steps(model: str) -> int | None:
     return max((json.loads(line).get("step", 0) for line in log), default=0)
 
 
-def _open_knowledge(loaded: Params) -> KnowledgeProbe:
-    if not QUESTIONS.is_file():
-        return NOBODY_CAN_TELL
-    return open_probe(tables.read_table(QUESTIONS, Question), loaded)
-
-
 def main(arguments: Sequence[str]) -> str:
     """Measure one simulator and return the summary line."""
     loaded = Params.load("fidelity", arguments)
     params = loaded.section(FidelityParams)
     world = loaded.section(SimulatorParams, "simulator")
-    knowledge = _open_knowledge(loaded)
+    knowledge = NOBODY_CAN_TELL
+    if QUESTIONS.is_file():
+        knowledge = open_probe(tables.read_table(QUESTIONS, Question), loaded)
     rows = list(tables.read_table(Path(params.rollouts), GradedTrajectory))
     probes = list(islice(find_probes(rows, knowledge), params.num_observations))
     writer = _writer(params, world)
@@ -233,21 +209,13 @@ def main(arguments: Sequence[str]) -> str:
         sft3_steps=sft3_steps(writer),
     )
     path = FOLDER / f"{name}.json"
-    write_text(path, json.dumps(asdict(found), indent=2) + "\n")
+    write_file(path, json.dumps(asdict(found), indent=2) + "\n")
     doubts = "".join(f"\nWARNING before rl1: {warning}" for warning in found.warnings)
-    return f"{path}: {_figures(found.all)}{doubts}"
-
-
-def _figures(found: Fidelity) -> str:
-    shown: Mapping[str, object] = {
-        "answer-bearing": found.answer_bearing,
-        "well-formed": found.well_formed,
-        "overlap": found.f1,
-        "entity precision": found.entity_precision,
-        "contradictions": found.contradictions,
-        "calibration error": found.calibration_error,
-    }
-    return ", ".join(f"{name} {figure}" for name, figure in shown.items())
+    shown = (
+        f"answer-bearing {found.all.answer_bearing}, well-formed {found.all.well_formed}, "
+        f"overlap {found.all.f1}"
+    )
+    return f"{path}: {shown}{doubts}"
 
 
 if __name__ == "__main__":

@@ -33,16 +33,16 @@ from coa.rollout import loop as rollout
 from coa.rollout.drivers import Environment, roll_out_states
 from coa.rollout.loop import Limits, RolloutContext
 from coa.rollout.simulated import observation_body
-from coa.rollout.simulators import Simulator
-from coa.rollout.simulators.factory import open_simulator
+from coa.rollout.simulators.factory import Simulator, open_simulator
 from coa.rollout.simulators.settings import SimulatorKind, SimulatorParams
 from coa.rollout.tasks import make_task
 from coa.rollout.toolbox import own_tools
 from coa.search.tool import SearchTool
 from coa.settings.params import Params
 from coa.store.model_files import fingerprint_model
+from coa.store.whole_files import write_file
 from coa.student.knowledge import KnowledgeProbe, needed_answers, open_probe
-from coa.student.results import file_name, write_text
+from coa.student.results import file_name
 from coa.student.sets import read_split
 from coa.student.settings import TrainParams
 from coa.student.verdict import FOLDER, GateReport, Prediction, world_settings
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str]) -> str:
     model = params.model or train.rl1.init
     path = FOLDER / f"{file_name(params.name, model, 'name')}.json"
     report = measure(loaded, train, model)
-    write_text(path, json.dumps(asdict(report), indent=2) + "\n")
+    write_file(path, json.dumps(asdict(report), indent=2) + "\n")
     world = loaded.section(SimulatorParams, "simulator")
     doubts: Sequence[str] = ()
     if world.kind is not SimulatorKind.RECORDED:

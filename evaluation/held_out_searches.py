@@ -15,11 +15,10 @@ from coa.records.grading import grade_prediction
 from coa.records.trajectory import Outcome, Sampling, Step, StepKind, Trajectory
 from coa.rollout.loop import Limits, RolloutContext, State, Task
 from coa.rollout.simulated import observation_body
-from coa.rollout.simulators import Simulator
+from coa.rollout.simulators.factory import Simulator
 from coa.search.tool import Numbering, SearchTool, result_form
 from coa.store.pending import Call
 from coa.student.knowledge import KnowledgeProbe, needed_answers
-from evaluation.world_measures import contradicts, entity_precision
 
 _LINE = re.compile(r"\S.*")
 _ANSWERED = frozenset({Outcome.OK, Outcome.EMPTY})
@@ -56,28 +55,15 @@ class Prediction:
     bears_answer: bool | None
     """Whether it holds the answer; None where the real one does not."""
     is_known: bool | None
-    entity_precision: float | None = None
-    """Share of its entities that the real observation or the text before it holds."""
-    contradicts: bool | None = None
-    """Whether it states otherwise what the real observation states."""
-    confidence: float | None = None
-    """How probable its tokens are to the model, in the geometric mean; None where none wrote it."""
 
 
 def find_probes(rows: Iterable[GradedTrajectory], knowledge: KnowledgeProbe) -> Iterator[Probe]:
     """Yield the searches of the rollouts that the tool answered."""
     for row in rows:
         for action in protocol.action_indices(row.trajectory.steps):
-            if _was_answered(row.trajectory.steps, action):
+            shown = row.trajectory.steps[action + 1 : action + 2]
+            if shown and shown[0].kind is StepKind.OBSERVATION and shown[0].outcome in _ANSWERED:
                 yield _make_probe(row, action, knowledge)
-
-
-def _was_answered(steps: Sequence[Step], action: int) -> bool:
-    """Tell whether an observation that the tool returned stands after an action."""
-    if action + 1 == len(steps):
-        return False
-    shown = steps[action + 1]
-    return shown.kind is StepKind.OBSERVATION and shown.outcome in _ANSWERED
 
 
 def _make_probe(row: GradedTrajectory, action: int, knowledge: KnowledgeProbe) -> Probe:
@@ -122,38 +108,27 @@ def waiting(probe: Probe, encoder: Encoder, seed: int = 0) -> State:
 
 
 def compare(
-    probe: Probe,
-    completion: Completion,
-    numbering: Numbering = Numbering.RESULT,
-    confidence: float | None = None,
+    probe: Probe, completion: Completion, numbering: Numbering = Numbering.RESULT
 ) -> Prediction:
     """Compare a predicted observation with the real one."""
     tool = probe.real.tool or ""
     predicted = observation_body(completion.text, tool)
     real = observation_body(probe.real.text, tool)
-    before = probe.trajectory.steps[: probe.action + 1]
-    grounds = f"{real}\n{probe.trajectory.question}\n{protocol.render(before)}"
     has_no_tags = protocol.neutralise(predicted) == predicted
-    has_form = predicted == real or _has_form(predicted, tool, numbering)
+    form = result_form(numbering) if tool == SearchTool.name else _LINE
+    lines = predicted.splitlines()
+    has_form = bool(lines) and all(form.fullmatch(line) for line in lines)
     bears_answer = None
     if probe.answers:
         bears_answer = any(_holds(predicted, answer) for answer in probe.answers)
     return Prediction(
-        is_well_formed=completion.finish is Finish.STOP and has_no_tags and has_form,
+        is_well_formed=completion.finish is Finish.STOP
+        and has_no_tags
+        and (has_form or predicted == real),
         f1=grade_prediction(predicted, (real,)).f1 or 0.0,
         bears_answer=bears_answer,
         is_known=probe.is_known,
-        entity_precision=entity_precision(predicted, grounds),
-        contradicts=contradicts(predicted, real),
-        confidence=confidence,
     )
-
-
-def _has_form(predicted: str, tool: str, numbering: Numbering) -> bool:
-    """Tell whether each line looks as the tool writes it, and there is one."""
-    form = result_form(numbering) if tool == SearchTool.name else _LINE
-    lines = predicted.splitlines()
-    return bool(lines) and all(form.fullmatch(line) for line in lines)
 
 
 def _holds(text: str, answer: str) -> bool:
@@ -176,10 +151,10 @@ async def predict(
             batch = probes[start : start + batch_size]
             states = [waiting(probe, encoder, seed) for probe in batch]
             replies = await simulator(states)
-            rest = zip(simulator.last_whole, simulator.confidences(), strict=True)
-            for probe, reply, (is_whole, confidence) in zip(batch, replies, rest, strict=True):
+            whole = simulator.last_whole
+            for probe, reply, is_whole in zip(batch, replies, whole, strict=True):
                 finish = Finish.STOP if is_whole else Finish.LENGTH
                 completion = Completion(reply.text, finish, 0)
-                predictions.append(compare(probe, completion, numbering, confidence))
+                predictions.append(compare(probe, completion, numbering))
             bar.add(len(batch))
     return predictions

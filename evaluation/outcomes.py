@@ -18,13 +18,12 @@ from coa.records.graded import GradedTrajectory
 from coa.records.grading import Verdict
 from coa.records.protocol import stray_tags
 from coa.records.trajectory import FAILED_STOPS, FORCED_STOPS, Sampling, StopReason, count_actions
-from coa.records.verdicts import JudgeVerdict
+from coa.records.verdicts import RIGHT, JudgeVerdict
 from coa.search.tool import SearchTool
 from coa.store.metrics import rate
 from coa.student.knowledge import Decision
 from coa.tools.calculator import Calculator
 from evaluation.benchmarks import Pin
-from evaluation.judged_measures import JUDGED_MEASURES
 from evaluation.searched import Searched
 from evaluation.spent import Spent, cost
 
@@ -250,6 +249,27 @@ def _calculates(row: Outcome) -> bool | None:
     return row.calls.get(Calculator.name, 0) > 0 if row.calls else None
 
 
+def _judged_right(row: Outcome) -> float | None:
+    """Return whether the judge called the answer right; what it did not judge is not right."""
+    return None if row.judged is None else RIGHT[row.judged] is True
+
+
+def _judge_failed(row: Outcome) -> float | None:
+    return None if row.judged is None else RIGHT[row.judged] is None
+
+
+def _rubric_score(row: Outcome) -> float | None:
+    """Return the score of an open-ended question; 0 where the judge gave none."""
+    return None if row.judged is None or row.exact_match is not None else row.rubric_score or 0.0
+
+
+JUDGED_MEASURES: dict[str, Measure] = {
+    "judged_right": _judged_right,
+    "judge_failed": _judge_failed,
+    "rubric_score": _rubric_score,
+    "open_ended": lambda row: row.exact_match is None,
+}
+"""Measures of results with a judge, without which no open-ended question is asked."""
 MEASURES: dict[str, Measure] = {
     "exact_match": lambda row: row.exact_match,
     "cover_exact_match": lambda row: row.cover_exact_match,

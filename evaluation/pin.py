@@ -17,8 +17,8 @@ from coa.records.question import Question
 from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import QUESTIONS
+from coa.store.whole_files import write_file
 from coa.student.evaluate_settings import EvaluateParams
-from coa.student.results import write_text
 from evaluation.benchmarks import pin_sets, read_pins
 
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> str:
             got=params.split,
         )
     values = {name: asdict(pin) for name, pin in pins.items()}
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    write_file(path, json.dumps(values, indent=2) + "\n")
     sizes = ", ".join(f"{name} {pin.num_questions:,}" for name, pin in pins.items())
     return f"{path}: {len(pins)} sets of the split {params.split} ({sizes})"
 

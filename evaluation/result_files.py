@@ -4,20 +4,15 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from coa.student.results import read_json, write_text
+from coa.store.whole_files import write_file
+from coa.student.results import read_json
 from evaluation.outcomes import Result
 
 FOLDER = Path("results/evaluate")
-FIDELITY = Path("results/fidelity")
-"""Of the reports of `coa fidelity`."""
 
 
 def write_result(result: Result, folder: Path = FOLDER) -> Path:
-    """Write results/evaluate/{name}.json, each column of outcomes on a line of its own.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write results/evaluate/{name}.json, each column of outcomes on a line of its own."""
     values = asdict(result)
     columns = values.pop("outcomes")
     if not result.probe:
@@ -36,7 +31,7 @@ def write_result(result: Result, folder: Path = FOLDER) -> Path:
     head = json.dumps(values, indent=2).removesuffix("\n}")
     text = head + ',\n  "outcomes": {\n' + ",\n".join(lines) + "\n  }\n}\n"
     path = folder / f"{result.setting.name}.json"
-    write_text(path, text)
+    write_file(path, text)
     return path
 
 

@@ -25,11 +25,16 @@ from coa.records.trajectory import StopReason
 from coa.search.tool import SearchTool
 from coa.settings.params import Params
 from coa.store.metrics import write_metrics
-from coa.store.whole_files import replacing
+from coa.store.whole_files import replacing, write_file
 from coa.student.held_out import shown_set
-from coa.student.results import write_text
-from evaluation.judged_measures import JUDGED_MEASURES
-from evaluation.outcomes import Outcome, Result, Setting, calls_measure, find_measure
+from evaluation.outcomes import (
+    JUDGED_MEASURES,
+    Outcome,
+    Result,
+    Setting,
+    calls_measure,
+    find_measure,
+)
 from evaluation.result_files import FOLDER, read_result
 from evaluation.spent import Spent
 
@@ -571,11 +576,7 @@ class Panel(NamedTuple):
 
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
-    """Draw the panels, one below the other; equal panels give equal bytes.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Draw the panels, one below the other; equal panels give equal bytes."""
     from matplotlib.figure import Figure
 
     heights = [0.6 + 0.4 * len(panel.bars) for panel in panels]
@@ -654,7 +655,7 @@ def main(arguments: Sequence[str]) -> str:
     results = [read_result(path) for path in files]
     groups = [arrange(group, params.rows) for group in by_questions(results)]
     parts = [write_markdown(rows, params) for rows in groups]
-    write_text(OUT, "\n".join(["# Results\n", *parts]))
+    write_file(OUT, "\n".join(["# Results\n", *parts]))
     draw([make_panel(rows, params) for rows in groups], PICTURE)
     write_metrics("table", few_figures(groups[0]))
     num_systems = sum(len(rows) for rows in groups)

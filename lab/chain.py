@@ -56,11 +56,7 @@ class ChainError(CoaError):
 
 
 def run_module(program: str, module: str, settings: str) -> None:
-    """Run a module of the project with settings that stand between spaces.
-
-    Raises:
-        ChainError: it fails; it has said why.
-    """
+    """Run a module of the project with settings that stand between spaces."""
     command = [*program.split(), module, *settings.split()]
     if command[0] == "python":
         command[0] = sys.executable
@@ -81,7 +77,6 @@ def make_step(step: Step, seed: int, launch: str) -> Verdict | None:
 
     Raises:
         InputError: data that it reads are not there.
-        ChainError: one of its commands fails.
     """
     _LOCKS.mkdir(exist_ok=True)
     with FileLock(_LOCKS / f"{step.name}.lock"):
@@ -140,11 +135,7 @@ def _ask_gate(step: Step, seed: int) -> Verdict:
 
 
 def evaluate(plan: Plan) -> Path:
-    """Evaluate the last model of a chain, unless that is done, and return the result's file.
-
-    Raises:
-        ChainError: it fails.
-    """
+    """Evaluate the last model of a chain, unless that is done, and return the result's file."""
     # A name that begins with `lab_` stays out of the table of evaluation.table.
     name = f"lab_{plan.row}-s{plan.seed}-{plan.hash[:10]}"
     path = RESULTS / f"{name}.json"
@@ -186,7 +177,6 @@ def make_row(plan: Plan, launch: str) -> KeptRow:
 
     Raises:
         InputError: data are missing.
-        ChainError: a command fails.
     """
     row = KeptRow(
         row=plan.row,

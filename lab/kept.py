@@ -177,11 +177,7 @@ def row_path(row: str, seed: int, folder: Path = FOLDER) -> Path:
 
 
 def write_row(row: KeptRow, folder: Path = FOLDER) -> Path:
-    """Write a kept row of a lab; equal rows give equal bytes.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write a kept row of a lab; equal rows give equal bytes."""
     path = row_path(row.row, row.seed, folder)
     write_file(path, json.dumps({**row.figures(), "about": [asdict(row)]}, indent=1) + "\n")
     return path

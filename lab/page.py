@@ -8,7 +8,7 @@ is needed. The page is one file without scripts that needs no network; equal row
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,6 @@ class System:
             return None
         values = [sum(column) / len(column) for column in zip(*by_seed, strict=True)]
         return mean_interval(values)
-
-    def average(self, values: Sequence[float | None]) -> float | None:
-        """Return the mean of the seeds' figures; None where no seed has one."""
-        found = [value for value in values if value is not None]
-        return sum(found) / len(found) if found else None
 
 
 def values_of(seeds: Sequence[KeptRow], measure: str, group: str) -> list[list[float]]:
@@ -118,6 +113,11 @@ def describe(lab: Lab, name: str, folder: Path = FOLDER) -> dict[str, Any]:
         if ours in by_name and theirs in by_name:
             differences += _differences(by_name[ours], by_name[theirs], groups)
     first = kept[0].row if kept else None
+    machines = set()
+    for system in kept:
+        for found in system.seeds:
+            parts = [f"{key} {value}" for key, value in sorted(found.machine.items())]
+            machines.add(", ".join(parts))
     targets = []
     for system in systems:
         there = {found.seed for found in system.seeds}
@@ -132,7 +132,7 @@ def describe(lab: Lab, name: str, folder: Path = FOLDER) -> dict[str, Any]:
         "has_gate": any(found.gate for system in kept for found in system.seeds),
         "differences": differences,
         "notes": notes,
-        "machines": sorted({_machine(found) for system in kept for found in system.seeds}),
+        "machines": sorted(machines),
         "absent": [system.row.title for system in systems if not system.seeds],
         "targets": targets,
         "asked": f"{first.num_questions:,} questions of the split {first.split}" if first else "",
@@ -140,27 +140,35 @@ def describe(lab: Lab, name: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def _cells(system: System, experiment: Experiment, groups: Sequence[str]) -> dict[str, Any]:
-    """Return the cells of one row of the table."""
+    """Return the figures of one row of the table, which the template writes."""
     seeds = system.seeds
     paper = system.row.paper
+    logged = []
+    for quantity in experiment.shows:
+        logged.append(
+            [(kept.seed, *kept.logged[quantity]) for kept in seeds if quantity in kept.logged]
+        )
     return {
         "title": system.row.title,
-        "seeds": [(kept.seed, _percent(kept.mean("exact_match"))) for kept in seeds],
-        "groups": [_with_interval(system.mean("exact_match", group)) for group in groups],
-        "f1": _number(system.average([kept.figures().get("f1") for kept in seeds])),
-        "forced": _percent(system.average([kept.mean("is_forced") for kept in seeds])),
-        "known": _number(system.average([kept.search_rate("known") for kept in seeds])),
-        "unknown": _number(system.average([kept.search_rate("unknown") for kept in seeds])),
-        "actions": _number(system.average([kept.mean("num_actions") for kept in seeds])),
-        "broken": _percent(system.average([kept.mean("is_broken") for kept in seeds])),
+        "seeds": [(kept.seed, kept.mean("exact_match")) for kept in seeds],
+        "groups": [system.mean("exact_match", group) for group in groups],
+        "f1": _average(kept.figures().get("f1") for kept in seeds),
+        "forced": _average(kept.mean("is_forced") for kept in seeds),
+        "known": _average(kept.search_rate("known") for kept in seeds),
+        "unknown": _average(kept.search_rate("unknown") for kept in seeds),
+        "actions": _average(kept.mean("num_actions") for kept in seeds),
+        "broken": _average(kept.mean("is_broken") for kept in seeds),
         "failed": sum(kept.num_failed for kept in seeds),
-        "paper": f"{sum(paper) / len(paper):.1f}" if paper else "",
-        "gate": [_gate(kept) for kept in seeds if kept.gate],
-        "logged": [
-            [_logged(kept, quantity) for kept in seeds if quantity in kept.logged]
-            for quantity in experiment.shows
-        ],
+        "paper": sum(paper) / len(paper) if paper else None,
+        "gate": [(kept.seed, kept.gate) for kept in seeds if kept.gate],
+        "logged": logged,
     }
+
+
+def _average(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the seeds' figures; None where no seed has one."""
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if found else None
 
 
 def _differences(ours: System, theirs: System, groups: Sequence[str]) -> list[dict[str, Any]]:
@@ -174,48 +182,10 @@ def _differences(ours: System, theirs: System, groups: Sequence[str]) -> list[di
                 {
                     "title": f"{ours.row.title} over {theirs.row.title}",
                     "over": f"{over}, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
-                    "cells": [(_points(cell), bool(cell and cell.excludes_zero)) for cell in cells],
+                    "cells": cells,
                 }
             )
     return lines
-
-
-def _gate(kept: KeptRow) -> str:
-    assert kept.gate is not None
-    pays = f" ({_points(kept.gate.pays)})" if kept.gate.pays else ""
-    return f"seed {kept.seed}: {kept.gate.predicts}{pays}"
-
-
-def _logged(kept: KeptRow, quantity: str) -> str:
-    first, last = kept.logged[quantity]
-    return f"seed {kept.seed}: {first:.2f} to {last:.2f}"
-
-
-def _machine(kept: KeptRow) -> str:
-    parts = [f"{key} {value}" for key, value in sorted(kept.machine.items())]
-    return ", ".join(parts)
-
-
-def _with_interval(found: Interval | None) -> tuple[str, str]:
-    """Write a share and its interval, in percent."""
-    if found is None:
-        return "", ""
-    return f"{100 * found.value:.1f}", f"[{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def _points(found: Interval | None) -> str:
-    """Write a difference and its interval, in points."""
-    if found is None:
-        return ""
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
-
-
-def _percent(found: float | None) -> str:
-    return "" if found is None else f"{100 * found:.1f}"
-
-
-def _number(found: float | None) -> str:
-    return "" if found is None else f"{found:.2f}"
 
 
 def main(arguments: Sequence[str]) -> str:

@@ -213,8 +213,8 @@ class Planner:
         own = {"own": of_stage, **{key: train[key] for key in _SHARED}, **values}
         if stage in (Stage.RL1, Stage.RL2):
             own["max_turn_tokens"] = train["max_turn_tokens"]
-            if "rubric" in train[stage]["rewards"]:
-                own |= {"rubric": train["rubric"], "judge": judge}
+            if "judge" in train[stage]["rewards"]:
+                own["judge"] = judge
         code = [code_of("train.run", f"stage={stage}")]
         if stage is Stage.RL1:
             code.append(code_of("evaluation.gate"))
@@ -349,11 +349,7 @@ def plan_path(row: str, seed: int, folder: Path = FOLDER) -> Path:
 
 
 def write_plan(plan: Plan, folder: Path = FOLDER) -> Path:
-    """Write a plan of a lab, and return its file; equal plans give equal bytes.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write a plan of a lab, and return its file; equal plans give equal bytes."""
     path = plan_path(plan.row, plan.seed, folder)
     write_file(path, json.dumps(asdict(plan), indent=1, sort_keys=True) + "\n")
     return path

@@ -46,7 +46,9 @@ def learns(request: Request) -> str:
 # Reflexion
 
 
-def test_reflexion_tries_again_only_after_a_wrong_answer(tmp_path: Path) -> None:
+def test_reflexion_tries_again_only_after_a_wrong_answer_with_a_reflection_that_is_paid(
+    tmp_path: Path,
+) -> None:
     found, policy = asyncio.run(answer_all(tmp_path, learns, Baseline.REFLEXION))
     danube, elbe = found
     assert [row.grade.exact_match for row in danube.rows] == [False, True]
@@ -54,26 +56,16 @@ def test_reflexion_tries_again_only_after_a_wrong_answer(tmp_path: Path) -> None
     assert [row.trajectory.index for row in danube.rows] == [0, 1]
     reflections = [text for text in policy.contexts if "What you did:" in text]
     assert len(reflections) == 1
-    assert "Danube" in reflections[0] and "answer was wrong" in reflections[0]
-
-
-def test_a_reflection_stands_before_the_next_prompt_with_its_tags_broken(tmp_path: Path) -> None:
-    found, policy = asyncio.run(answer_all(tmp_path, learns, Baseline.REFLEXION))
-    first, second = (row.trajectory for row in found[0].rows)
+    assert "‹begin_search> Danube" in reflections[0] and "answer was wrong" in reflections[0]
+    assert "<begin_search> Danube" not in reflections[0]
+    first, second = (row.trajectory for row in danube.rows)
     assert EARLIER not in first.prompt
     assert second.prompt.index(REFLECTED) < second.prompt.index("Answer in")
-    asked = next(text for text in policy.contexts if "What you did:" in text)
-    assert "<begin_search> Danube" not in asked
-    assert "‹begin_search> Danube" in asked
-
-
-def test_every_try_is_counted_with_its_reflection(tmp_path: Path) -> None:
-    found, _ = asyncio.run(answer_all(tmp_path, learns, Baseline.REFLEXION))
-    first, second = found[0].spent
-    assert (first.requests, first.searches) == (2, 1)
-    assert (second.requests, second.searches) == (3, 1)  # one of them for the reflection
-    assert [spent.requests for spent in found[1].spent] == [1]
-    assert second.tokens > first.tokens > 0
+    before, after = danube.spent
+    assert (before.requests, before.searches) == (2, 1)
+    assert (after.requests, after.searches) == (3, 1)  # one of them for the reflection
+    assert [spent.requests for spent in elbe.spent] == [1]
+    assert after.tokens > before.tokens > 0
 
 
 def test_retry_has_as_many_tries_and_no_reflection(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from aiohttp import web
 from coa import costs
 from coa.errors import CapError
 from coa.policy import Request
+from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
 from coa.records import protocol
 from coa.records.question import Question
-from coa.rollout.factory import TeacherParams
 from coa.search.recorded import RecordedSearch
 from coa.search.settings import Provider, RecordingMode, RecordingSettings, WebSettings
 from coa.search.tool import SearchTool
@@ -24,10 +24,9 @@ from coa.spending.journaled import JournaledBatchPolicy, JournaledTool
 from coa.spending.ledger import Ledger
 from coa.spending.prices import CostParams
 from coa.store.journal import Journal
-from coa.student.settings import RubricSettings
 from tests.costs_support import MODEL, PaidTeacher, served
 from tests.sample_records import make_graded
-from train.judging import JudgeAccount, RubricJudge
+from train.judging import JudgeAccount
 
 PRICES = CostParams(searches={"serper": 0.001})
 
@@ -135,34 +134,35 @@ def test_a_batch_that_would_pass_the_cap_on_calls_is_not_made() -> None:
     assert ledger.used.total.calls == 4
 
 
-def judge(account: JudgeAccount, asked: tuple[str, ...], num_rows: int) -> list[float | None]:
-    """Let the judge that `asked` describes score rows with different answers."""
-    Path("rubric.txt").write_text("Q: {question}\nGold: {gold}\nAnswer: {answer}\nScore:")
-    teacher = Params.load("teacher", asked).section(TeacherParams)
-    settings = RubricSettings("rubric.txt", server=teacher.server)
+def judge(account: JudgeAccount, num_rows: int) -> None:
+    """Let the judge score rows with different answers."""
     question = Question("q", "Who?", ("Ada",), "train")
 
-    async def score() -> list[float | None]:
-        judging = RubricJudge(settings, account.open_judge(settings.server))
-        assert account.client is not None
-        async with account.client:
-            scores = []
+    async def score() -> None:
+        opened = account.open_judge()
+        assert isinstance(account.policy, CompletionsPolicy)
+        async with account.policy:
             for number in range(num_rows):
                 row = make_graded(question, protocol.parse(f"</think>\\boxed{{{number}}}"))
-                scores.append(await judging.score(row))
-            return scores
+                await opened.judge(row)
 
     with account:
-        return asyncio.run(score())
+        asyncio.run(score())
+
+
+def judged_by(asked: tuple[str, ...], *settings: str) -> Params:
+    """Return settings in which the judge is the served policy."""
+    policy = [setting.replace("teacher", "judge.policy", 1) for setting in asked]
+    return Params.load("judge", [*policy, *settings])
 
 
 def test_the_judge_is_paid_once_and_counted() -> None:
     teacher = PaidTeacher()
-    sections = Params.load("costs")
     with served(teacher) as asked:
-        judge(JudgeAccount(sections, "rl2"), asked, 3)
+        sections = judged_by(asked)
+        judge(JudgeAccount(sections, "rl2"), 3)
         account = JudgeAccount(sections, "rl2")
-        judge(account, asked, 4)
+        judge(account, 4)
 
     assert len(teacher.charged) == 4
     assert account.ledger is not None
@@ -174,10 +174,10 @@ def test_the_judge_is_paid_once_and_counted() -> None:
 
 def test_a_cap_holds_for_the_judge_too() -> None:
     teacher = PaidTeacher()
-    sections = Params.load("costs", ["max_calls=2"])
     with served(teacher) as asked:
+        sections = judged_by(asked, "costs.max_calls=2")
         for _ in range(2):
             with pytest.raises(CapError, match="max_calls"):
-                judge(JudgeAccount(sections, "rl2"), asked, 3)
+                judge(JudgeAccount(sections, "rl2"), 3)
 
     assert len(teacher.charged) == 2

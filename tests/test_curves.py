@@ -1,10 +1,16 @@
-"""What the picture of a training's log shows."""
+"""What a stage reports when it is trained: the picture of its log, and its figures."""
 
+import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from train.monitors.report import Curve, Entry, panels, write_curves
+from coa.settings.params import Params
+from coa.settings.stages import Stage
+from coa.student.checkpoint import Workspace
+from coa.student.settings import TrainParams
+from train.monitors.report import Curve, Entry, StageReport, panels, write_curves
 
 LOG: list[Entry] = [
     {
@@ -56,3 +62,15 @@ def test_the_picture_can_be_opened(tmp_path: Path) -> None:
         write_curves(tmp_path / f"{name}.png", log, name)
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width == 1320
+
+
+def test_a_measure_that_no_rollout_allows_is_null_in_the_metrics(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = Params.load("train", (), root / "conf/microworld.yaml").section(TrainParams)
+    report = StageReport(Stage.RL2, params, Workspace("rl2"), "")
+    Path("data/train/rl2").mkdir(parents=True)
+    report.write_trained([{"loss": 1.0, "step": 1}], {"eval_loss": 1.0, "eval_known": None}, 1)
+    figures = json.loads(Path("metrics/train_rl2.json").read_text())
+    assert (figures["eval_loss"], figures["eval_known"]) == (1.0, None)

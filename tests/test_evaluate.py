@@ -31,7 +31,7 @@ from coa.store.model_files import fingerprint_model
 from coa.student.asking import AskingPrompts
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.held_out import choose_held_out
-from coa.student.knowledge import Decision, MicroworldProbe
+from coa.student.knowledge import Decision, KnowledgeProbe
 from evaluation import evaluate, fidelity, table
 from evaluation.evaluate import check
 from evaluation.fidelity import FidelityParams
@@ -47,7 +47,7 @@ from tests.settings_support import every_setting
 SMALL = GroupSize(12, 12, 6, 6)
 WORLD_SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
 WORLD = make_world(WORLD_SETTINGS)
-KNOWLEDGE = MicroworldProbe(WORLD)
+KNOWLEDGE = KnowledgeProbe(WORLD)
 QUESTIONS = make_questions(WORLD, Group.VALIDATION, 60, seed=0)
 
 

@@ -1,11 +1,9 @@
 """Test the evaluation of questions of several sets: the choice, the figures, the bar."""
 
-import asyncio
 import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from msgspec import to_builtins
@@ -15,11 +13,11 @@ from coa.errors import ConfigError
 from coa.intervals import mean_interval, mean_over_groups
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
-from coa.policy import Completion, Request, UnbatchedPolicy
+from coa.policy import UnbatchedPolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.progress import Ended, Progress
+from coa.progress import Progress
 from coa.records.question import Question
-from coa.records.trajectory import Sampling, StopReason
+from coa.records.trajectory import Sampling
 from coa.rollout import runtime
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
@@ -32,9 +30,10 @@ from coa.student.evaluate_settings import EvaluateParams
 from coa.student.held_out import choose_held_out
 from evaluation import evaluate
 from evaluation.benchmarks import questions_hash
-from evaluation.outcomes import Outcome, Setting, summarise
+from evaluation.outcomes import Setting, summarise
 from evaluation.result_files import read_result, write_result
 from evaluation.searched import Searched, describe_search
+from tests.evaluate_support import outcome
 from tests.settings_support import every_setting
 
 SIZES = {"hotpotqa": 30, "nq": 20, "bamboogle": 5}
@@ -50,25 +49,6 @@ def make_set(source: str, count: int, split: str = "validation") -> list[Questio
 
 
 MIXED = [question for source, size in SIZES.items() for question in make_set(source, size)]
-
-
-def outcome(question_id: str, source: str, exact_match: bool, needs: bool | None) -> Outcome:
-    return Outcome(
-        question_id=question_id,
-        exact_match=exact_match,
-        cover_exact_match=exact_match,
-        f1=float(exact_match),
-        num_actions=1,
-        num_hops=None,
-        needs_no_search=needs,
-        searched_known=0,
-        needed_known=0,
-        searched_unknown=0,
-        needed_unknown=0,
-        is_broken=False,
-        stop_reason=StopReason.ANSWERED,
-        source=source,
-    )
 
 
 # The choice
@@ -138,8 +118,8 @@ def test_questions_of_train_are_not_asked_whatever_their_set() -> None:
 
 
 def test_each_set_has_its_own_figures_and_counts_the_same_in_the_mean() -> None:
-    rows = [outcome(f"a{i}", "big", i < 9, None) for i in range(12)]
-    rows += [outcome(f"b{i}", "small", i < 1, None) for i in range(4)]
+    rows = [outcome(f"a{i}", i < 9, source="big") for i in range(12)]
+    rows += [outcome(f"b{i}", i < 1, source="small") for i in range(4)]
     found = summarise(SETTING, rows, num_resamples=200, seed=0)
     values = {}
     for name, metrics in found.by_set.items():
@@ -154,7 +134,10 @@ def test_each_set_has_its_own_figures_and_counts_the_same_in_the_mean() -> None:
 
 
 def test_a_measure_that_does_not_apply_to_one_set_has_no_mean() -> None:
-    rows = [outcome("a", "microworld", True, True), outcome("b", "nq", True, None)]
+    rows = [
+        outcome("a", True, source="microworld", needs_no_search=True),
+        outcome("b", True, source="nq", needs_no_search=None),
+    ]
     found = summarise(SETTING, rows, num_resamples=50, seed=0)
     assert found.metrics["exact_match_no_search_needed"] is not None
     assert found.by_set["nq"]["exact_match_no_search_needed"] is None
@@ -162,7 +145,7 @@ def test_a_measure_that_does_not_apply_to_one_set_has_no_mean() -> None:
 
 
 def test_of_a_single_set_the_mean_over_sets_is_the_mean_over_questions() -> None:
-    rows = [outcome(f"a{i}", "nq", i % 3 == 0, None) for i in range(40)]
+    rows = [outcome(f"a{i}", i % 3 == 0, source="nq") for i in range(40)]
     found = summarise(SETTING, rows, num_resamples=300, seed=2)
     assert found.by_set == {"nq": found.metrics}
     assert found.mean_over_sets == found.metrics
@@ -188,7 +171,7 @@ def test_groups_of_one_value_or_of_equal_values_add_no_width() -> None:
 
 
 def test_a_result_that_is_older_than_the_sets_is_still_read(tmp_path: Path) -> None:
-    rows = [outcome("a", "nq", True, None), outcome("b", "nq", False, None)]
+    rows = [outcome("a", True, source="nq"), outcome("b", False, source="nq")]
     path = write_result(summarise(SETTING, rows, num_resamples=50, seed=0), tmp_path)
     values = json.loads(path.read_text())
     for key in ("by_set", "mean_over_sets"):
@@ -216,42 +199,9 @@ def test_a_search_behind_a_server_is_named_by_its_address(tmp_path: Path) -> Non
 # The command
 
 
-class LateFirst(UnbatchedPolicy):
-    """Answers every question with 1, and the first one only after all others."""
-
-    def __init__(self) -> None:
-        super().__init__(ScriptedPolicy(lambda request: "I know. </think> \\boxed{1}"))
-        self.num_answered = self.num_before = 0
-
-    async def complete(self, request: Request) -> Completion:
-        while "number 0 of bamboogle?" in request.context and self.num_answered < self.num_before:
-            await asyncio.sleep(0.001)
-        self.num_answered += 1
-        return await super().complete(request)
-
-
-class WatchedProgress(Progress):
-    """Notes how far the bar is whenever a rollout ends, and when the first one is graded."""
-
-    ended: ClassVar[list[int]] = []
-    graded: ClassVar[list[int]] = []
-
-    def end(self, rollout: Ended) -> None:
-        super().end(rollout)
-        self.ended.append(self._bar.n)
-
-    def grade(self, *, is_correct: bool) -> None:
-        self.graded.append(self._bar.n)
-        super().grade(is_correct=is_correct)
-
-
 @pytest.fixture
-def policy(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> LateFirst:
-    """Make a folder with questions of three sets, an index of two passages and params.yaml.
-
-    Returns:
-        The policy that is evaluated there.
-    """
+def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder with questions of three sets, an index of two passages and params.yaml."""
     monkeypatch.chdir(tmp_path)
     tables.write_table(Path("data/questions.parquet"), Question, MIXED)
     corpus = Path("data/corpus.parquet")
@@ -267,12 +217,11 @@ def policy(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> LateF
     values.search.observation.top_k = 2
     Path("params.yaml").write_text(OmegaConf.to_yaml(values))
     Path("prompt.txt").write_text("Question: {question}")
-    policy = LateFirst()
-    monkeypatch.setattr(runtime, "open_policy", lambda *_: policy)
-    return policy
+    script = ScriptedPolicy(lambda request: "I know. </think> \\boxed{1}")
+    monkeypatch.setattr(runtime, "open_policy", lambda *_: UnbatchedPolicy(script))
 
 
-def test_all_sets_are_asked_and_the_summary_names_each(policy: LateFirst) -> None:
+def test_all_sets_are_asked_and_the_summary_names_each(project: None) -> None:
     line = evaluate.main(["name=a", "num_questions=10"])
     assert "on 25 questions; mean over 3 sets 0." in line
     assert ", bamboogle 0.2 [" in line
@@ -286,14 +235,14 @@ def test_all_sets_are_asked_and_the_summary_names_each(policy: LateFirst) -> Non
     }
 
 
-def test_one_set_alone_can_be_asked_and_the_summary_stays_short(policy: LateFirst) -> None:
+def test_one_set_alone_can_be_asked_and_the_summary_stays_short(project: None) -> None:
     line = evaluate.main(["name=a", "sets=[bamboogle]"])
     assert "on 5 questions; " in line
     assert "mean over" not in line
     assert list(read_result(Path("results/evaluate/a.json")).by_set) == ["bamboogle"]
 
 
-def test_a_result_says_in_readable_fields_how_it_came_about(policy: LateFirst) -> None:
+def test_a_result_says_in_readable_fields_how_it_came_about(project: None) -> None:
     evaluate.main(["name=a", "sets=[bamboogle]", "evaluate.limits.max_actions=7"])
     setting = read_result(Path("results/evaluate/a.json")).setting
     assert (setting.prompt_file, len(setting.prompt_hash)) == ("prompt.txt", 16)
@@ -305,15 +254,3 @@ def test_a_result_says_in_readable_fields_how_it_came_about(policy: LateFirst) -
     evaluate.main(["name=b", "mode=cot", "sets=[bamboogle]"])
     setting = read_result(Path("results/evaluate/b.json")).setting
     assert (setting.search, setting.searched) == ("", None)
-
-
-def test_the_bar_moves_while_the_first_question_is_still_under_way(
-    policy: LateFirst, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluate, "Progress", WatchedProgress)
-    monkeypatch.setattr(WatchedProgress, "ended", [])
-    monkeypatch.setattr(WatchedProgress, "graded", [])
-    policy.num_before = 24
-    evaluate.main(["name=a", "num_questions=10"])
-    assert WatchedProgress.ended == list(range(1, 26))
-    assert WatchedProgress.graded[0] == 25  # rows come in order: the first question was the last

@@ -141,32 +141,6 @@ def test_loss_kl_entropy_and_gradient_are_those_of_the_policys_tokens_alone(
     assert trainer._metrics["train"]["entropy"][-1] == pytest.approx(entropy.item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("stage", [Stage.RL1, Stage.RL2])
-def test_a_micro_batch_as_long_as_its_own_rows_has_the_same_loss_and_gradient(
-    stage: Stage, student: Student, loop: asyncio.Runner, tmp_path: Path
-) -> None:
-    trainer, batch = prepared(make_run(tmp_path, stage, beta=0.3, entropy_coef=0.2), student, loop)
-    shortest = batch["completion_mask"].sum(1).argsort()[:4]
-    padded = {
-        name: value[shortest] if torch.is_tensor(value) and value.dim() else value
-        for name, value in batch.items()
-    }
-    found = []
-    for micro in (padded, unpadded(padded)):
-        trainer.model.zero_grad()
-        loss = trainer.compute_loss(trainer.model, micro)
-        loss.backward()
-        found.append(
-            [loss.detach(), *(parameter.grad.clone() for parameter in trainer.model.parameters())]
-        )
-
-    assert unpadded(padded)["completion_ids"].shape[1] == padded["completion_mask"].sum(1).max()
-    assert unpadded(padded)["completion_ids"].shape[1] < padded["completion_ids"].shape[1] - 10
-    assert own_mask(unpadded(padded)).sum() == own_mask(padded).sum() > 0
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-
-
 def micro_batches(trainer: Any, number: int) -> list[dict[str, Any]]:
     """What the trainer takes in its first `number` micro-steps."""
     taken = []

@@ -135,31 +135,20 @@ def test_the_model_of_another_training_is_made_before_it_is_needed(folder: Path)
     assert f"simulator.model={plan.steps[3].folder}" in plan.steps[4].commands[0]
 
 
-def test_an_unknown_place_or_row_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
-    path = tmp_path / "experiments.yaml"
-    path.write_text(
-        "seeds: [0]\ntrainings: {a: {stage: sft1, settings: '{nobody}'}}\nrows: {}\n"
-        "experiments: {}\n"
-    )
-    with pytest.raises(ConfigError, match="unknown place 'nobody'"):
-        read_lab(tmp_path).chain_of("a")
-    other = tmp_path / "other/experiments.yaml"
-    other.parent.mkdir()
-    other.write_text(
-        "seeds: [0]\ntrainings: {}\nrows: {}\nexperiments:\n"
-        "  one: {title: t, claim: c, reading: r, rows: [b]}\n"
-    )
-    with pytest.raises(ConfigError, match="unknown row 'b'"):
-        read_lab(other.parent)
-
-
-def test_a_training_that_needs_itself_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "experiments.yaml"
-    path.write_text(
-        "seeds: [0]\ntrainings: {a: {stage: sft1, start: b}, b: {stage: sft1, start: a}}"
-        "\nrows: {}\nexperiments: {}\n"
-    )
-    with pytest.raises(ConfigError, match="needs itself"):
+@pytest.mark.parametrize(
+    ("trainings", "experiments", "what"),
+    [
+        ("{a: {stage: sft1, settings: '{nobody}'}}", "{}", "unknown place 'nobody'"),
+        ("{a: {stage: sft1, start: b}, b: {stage: sft1, start: a}}", "{}", "needs itself"),
+        ("{}", "{one: {title: t, claim: c, reading: r, rows: [b]}}", "unknown row 'b'"),
+    ],
+)
+def test_experiments_that_cannot_be_are_refused(
+    tmp_path: Path, trainings: str, experiments: str, what: str
+) -> None:
+    text = f"seeds: [0]\ntrainings: {trainings}\nrows: {{}}\nexperiments: {experiments}\n"
+    (tmp_path / "experiments.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=what):
         read_lab(tmp_path).chain_of("a")
 
 

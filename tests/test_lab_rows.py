@@ -12,7 +12,7 @@ from coa.errors import InputError
 from coa.intervals import Interval
 from coa.student.verdict import GateReport
 from lab import chain, subset
-from lab.chain import ChainError, check_data, make_row, make_step, read_logged, run_module
+from lab.chain import ChainError, check_data, make_row, make_step, read_logged
 from lab.kept import Verdict, pack, pack_outcomes, read_row, unpack
 from lab.plan import Step
 from tests.lab_support import LOCK, keep_row, outcomes, plans_of, write_params
@@ -94,11 +94,6 @@ def test_a_set_is_made_once_and_again_after_a_kill(folder: Path) -> None:
     with pytest.raises(ChainError, match="no_such_module has failed"):
         make_step(broken, 0, "python -m")
     assert not Path("data/lab/some/made.json").exists()
-
-
-def test_a_failed_command_stops_the_chain() -> None:
-    with pytest.raises(ChainError, match="status"):
-        run_module("python -m", "json.tool", "no_such_file")
 
 
 def test_missing_data_are_named_with_the_command_that_makes_them(folder: Path) -> None:

@@ -18,7 +18,6 @@ from coa.search.index import main as index
 from coa.settings.params import Params, write_profile
 from coa.store import tables
 from coa.store.reviews import write_reviews
-from coa.student.settings import RubricSettings
 from curate.analyse import main as analyse
 from curate.assemble import main as assemble
 from curate.branch import main as branch
@@ -161,7 +160,7 @@ def test_rl_is_paid_by_the_judge_and_by_no_comparison(
     rows = graded(line)[:6]
     with JudgeAccount(Params.load("train", [JUDGED]), "rl2") as account:
         weights = {"judge": 1.0, "f1": 1.0, "format_penalty": 0.1}
-        functions = reward_functions(weights, RubricSettings(), open_verdicts=account.open_verdicts)
+        functions = reward_functions(weights, open_judge=account.open_judge)
         named = {function.__name__: function for function in functions}
         assert asyncio.run(named["judge"](graded=rows)) == [judged(row) for row in rows]
         assert account.ledger is not None and account.ledger.paid.total.calls > 0
@@ -169,7 +168,7 @@ def test_rl_is_paid_by_the_judge_and_by_no_comparison(
     assert [REWARDS["recalled"](row) for row in rows] == [None] * 6
     nobody = JudgeAccount(Params.load("train", []), "other")
     with nobody, pytest.raises(ConfigError, match="the reward `judge` has a weight"):
-        nobody.open_verdicts()
+        nobody.open_judge()
 
 
 def test_nobody_grades_open_ended_rows_without_a_judge(

@@ -92,7 +92,7 @@ def test_the_parts_of_the_page_are_loaded_and_used(params: Params) -> None:
 def test_a_reward_of_ones_own_is_paid_by_its_weight(params: Params) -> None:
     train = params.section(TrainParams, "train")
     weights = {"my_parts:is_short": train.rl2.rewards["my_parts:is_short"]}
-    functions = reward_functions(weights, train.rubric)
+    functions = reward_functions(weights)
     (reward,) = [function for function in functions if function.__name__ in weights]
     assert functions[reward] == 0.1
     row = make_graded(Question("q", "Where?", ("Paris",), "train"), ())

@@ -13,7 +13,7 @@ from coa.policy.teacher.sentences import search
 from coa.records import protocol
 from coa.records.question import Question
 from coa.settings.params import Params
-from coa.student.knowledge import NOBODY_CAN_TELL, MicroworldProbe, open_probe
+from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
 
 SMALL = GroupSize(12, 12, 6, 6)
 SETTINGS = WorldSettings(known=SMALL, train=SMALL, validation=SMALL, test=SMALL)
@@ -44,13 +44,12 @@ def test_one_question_of_the_invented_world_opens_it(tmp_path: Path) -> None:
     invented = make_questions(WORLD, Group.VALIDATION, 1, seed=0)
     given = params(tmp_path, microworld=MicroworldParams(world=SETTINGS))
     found = open_probe([REAL, *invented], given)
-    assert isinstance(found, MicroworldProbe)
     assert found.needs_no_search(invented[0]) is not None
     assert found.needs_no_search(REAL) is None
 
 
 def test_beside_the_invented_world_rollouts_about_the_real_one_show_no_decision() -> None:
-    probe = MicroworldProbe(WORLD)
+    probe = KnowledgeProbe(WORLD)
     steps = protocol.parse_policy(f"{need('author', 'Middlemarch')} {search('Middlemarch')}")
     assert not list(probe.decisions(steps))
     assert probe.last_needed(steps) is None

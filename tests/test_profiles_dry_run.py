@@ -256,10 +256,7 @@ def test_a_good_answer_after_either_template_keeps_the_format(
         out = rollouts.roll_out(["q0/coa"] * 2, Writer(tokenizer), Sampling())
 
     assert [tokenizer.decode(ids).count("<think>") for ids in out["prompt_ids"]] == [1, 1]
-    rewards = {
-        reward.__name__: reward
-        for reward in reward_functions({"format_penalty": 1.0}, params.rubric)
-    }
+    rewards = {reward.__name__: reward for reward in reward_functions({"format_penalty": 1.0})}
     given = {
         "graded": out["graded"],
         "logged": [out["logged"]] * 2,

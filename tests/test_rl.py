@@ -43,11 +43,8 @@ def test_the_share_of_questions_without_the_tool_is_exact_and_follows_from_the_s
 
     assert sum(ask.mode is Mode.COT for ask in asks) == share * len(QUESTIONS)
     assert choose_modes(reversed(QUESTIONS), share, seed=3) == asks
-
-
-def test_a_share_that_is_none_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="cot_share"):
-        choose_modes(QUESTIONS, 1.5, seed=0)
+        choose_modes(QUESTIONS, share + 1.1, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -63,30 +60,6 @@ def test_a_setting_that_would_be_ignored_is_refused_by_name(
     with pytest.raises(ConfigError, match="setting") as error:
         make_trainer(run, student, {"train": asks}, make_rollouts(run, student, loop))
     assert name in str(error.value)
-
-
-def test_two_real_steps_change_the_model_and_log_what_the_monitors_watch(
-    student: Student, loop: asyncio.Runner, tmp_path: Path
-) -> None:
-    run = make_run(tmp_path, rewards={"f1": 1.0, "format_penalty": 1.0}, temperature=1.5)
-    asks = [Ask(question, Mode.COA) for question in QUESTIONS]
-    trainer = make_trainer(
-        run, student, {"train": asks}, make_rollouts(run, student, loop, limits=Limits(2, 60, 4))
-    )
-
-    trainer.train()
-
-    logged = trainer.state.log_history[0]
-    watched = {
-        "entropy",
-        "frac_reward_zero_std",
-        "searches/mean",
-        "format/forged",
-        "format/broken",
-        "reward",
-    }
-    assert watched <= logged.keys()
-    assert trainer.state.global_step == 2
 
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_never_stopped(
@@ -139,6 +112,8 @@ def test_the_command_goes_from_questions_to_a_model(
     assert load_student(f"data/train/{stage}").model.config.hidden_size == 32
     measured = json.loads(Path(f"metrics/train_{stage}.json").read_text())
     assert {"eval_reward", "eval_format/broken", "eval_accuracy/coa"} <= measured.keys()
+    logged = json.loads(Path(f"data/train/{stage}/log.jsonl").read_text().splitlines()[0])
+    assert {"entropy", "frac_reward_zero_std", "searches/mean", "format/forged"} <= logged.keys()
 
 
 def test_what_the_world_model_invents_is_held_against_the_search_after_rl1(

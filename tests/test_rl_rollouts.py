@@ -98,17 +98,6 @@ def test_a_question_asked_without_the_tool_ends_where_it_is_called(
     )
 
 
-def test_a_group_is_one_question_and_its_rollouts_differ(
-    student: Student, loop: asyncio.Runner, tmp_path: Path
-) -> None:
-    policy = LocalPolicy(student.model.eval(), student.tokenizer, name="student")
-
-    out = make_rollouts(make_run(tmp_path), student, loop).roll_out(KEYS[:8], policy, Sampling(1.0))
-
-    assert len({tuple(ids) for ids in out["prompt_ids"][:4]}) == 1
-    assert len({tuple(ids) for ids in out["completion_ids"]}) == 8
-
-
 def test_the_gap_between_simulated_and_real_accuracy_is_logged_in_a_validation(
     student: Student, loop: asyncio.Runner, tmp_path: Path
 ) -> None:
@@ -139,9 +128,10 @@ def test_another_step_or_process_samples_otherwise_and_the_same_one_again_alike(
     rollouts = make_rollouts(make_run(tmp_path), student, loop, limits=Limits(2, 50, 4))
 
     def sample(seed: int, first: int = 0) -> Any:
-        return rollouts.roll_out(KEYS[:4], policy, Sampling(1.0, seed=seed), first)[
-            "completion_ids"
-        ]
+        out = rollouts.roll_out(KEYS[:4], policy, Sampling(1.0, seed=seed), first)
+        assert len({tuple(ids) for ids in out["prompt_ids"]}) == 1
+        assert len({tuple(ids) for ids in out["completion_ids"]}) == 4
+        return out["completion_ids"]
 
     assert sample(1) == sample(1)
     assert sample(1) != sample(2)

@@ -66,11 +66,13 @@ def test_a_key_that_is_not_set_is_said_to_be_missing_in_its_section(
 
 
 def test_a_judge_without_its_key_is_refused_before_its_journal_is_made(linked_run: Path) -> None:
+    asked = {"policy": "completions", "server.model": "m", "server.api_key_env": UNSET}
+    sections = Params.load("judge", [f"judge.policy.{key}={value}" for key, value in asked.items()])
     with (
-        JudgeAccount(Params.load("rl", path=Path("params.yaml")), "rl") as account,
+        JudgeAccount(sections, "rl") as account,
         pytest.raises(ConfigError, match="is not set"),
     ):
-        account.open_judge(ServerSettings(model="judge", api_key_env=UNSET))
+        account.open_judge()
     assert account.ledger is None and not list(Path(".journal").glob("judge-*"))
 
 

@@ -18,7 +18,7 @@ from coa.records.trajectory import Mode, Outcome, Sampling
 from coa.rollout.loop import Limits, RolloutContext, State, Task
 from coa.rollout.simulated import SimulatedTools
 from coa.rollout.simulators.factory import open_simulator
-from coa.rollout.simulators.recorded import JournaledCalls, RecordedCall, RecordedTools, Recordings
+from coa.rollout.simulators.recorded import RecordedCall, RecordedTools, Recordings
 from coa.rollout.simulators.settings import (
     Compares,
     RecordedSettings,
@@ -26,9 +26,7 @@ from coa.rollout.simulators.settings import (
     SimulatorParams,
 )
 from coa.store import tables
-from coa.store.journal import CallKind, Journal, request_key, to_json
 from coa.store.pending import Call
-from coa.tools import ToolReply
 from tests.sample_records import make_graded
 
 CLOSED = " result 1: Ada wrote it. </search_result>"
@@ -74,7 +72,6 @@ def test_a_frozen_model_writes_in_place_of_the_policy_all_of_a_step_together() -
     assert answer(simulator, waiting("book"), waiting("film")) == ["result 1: Ada wrote it.", "Bob"]
     assert simulator.fingerprint == "simulated/sft3/64tokens"
     assert simulator.last_whole == [True, False]
-    assert simulator.confidences() == [None, None]
 
 
 RECORDED = (
@@ -108,16 +105,15 @@ def test_where_nothing_is_near_another_simulator_writes_in_one_batch() -> None:
     frozen = ScriptedPolicy([CLOSED, " Bob"], name="sft3")
     fallback = SimulatedTools(frozen, max_tokens=64)
     recordings = Recordings(RECORDED, RecordedSettings())
-    simulator = RecordedTools(recordings, JournaledCalls([]), fallback, name="three")
+    simulator = RecordedTools(recordings, fallback, name="three")
     states = [waiting("a book"), waiting("director of Iron Harbor", 1), waiting("a film", 2)]
     assert answer(simulator, *states) == ["result 1: Ada wrote it.", RECORDED[0].body, "Bob"]
-    assert (simulator.num_near, simulator.last_whole) == (1, [True, True, False])
-    assert simulator.confidences() == [None, None, None]
-    alone = RecordedTools(recordings, JournaledCalls([]), None, name="three")
+    assert simulator.last_whole == [True, True, False]
+    alone = RecordedTools(recordings, None, name="three")
     assert answer(alone, waiting("a book")) == ["No results."]
 
 
-def test_recorded_searches_are_read_from_sets_and_journals(tmp_path: Path) -> None:
+def test_recorded_searches_are_read_from_sets(tmp_path: Path) -> None:
     question = Question("q1", "Who?", ("Ada",), "train")
     steps = (
         *protocol.parse("I look. <begin_search> who wrote it </end_search>"),
@@ -126,23 +122,12 @@ def test_recorded_searches_are_read_from_sets_and_journals(tmp_path: Path) -> No
         protocol.observation("search", "imagined", Outcome.SIMULATED),
     )
     tables.write_table(tmp_path / "train.parquet", GradedTrajectory, [make_graded(question, steps)])
-    with Journal(tmp_path / "journal.sqlite") as journal:
-        key = request_key(CallKind.TOOL, "search", "engine/top3", "a paid query")
-        reply = to_json(ToolReply(Outcome.OK, "result 1: paid"))
-        journal.put(key, reply, kind=CallKind.TOOL, who="engine/top3", seconds=1.0)
-    recorded = RecordedSettings(
-        sets=(str(tmp_path),), journals=(str(tmp_path / "journal.sqlite"),), fallback=None
-    )
+    recorded = RecordedSettings(sets=(str(tmp_path),), fallback=None)
     simulator = opened(
         SimulatorParams(SimulatorKind.RECORDED, recorded=recorded), ScriptedPolicy([])
     )
-    queries = ("who wrote it", "a paid query", "a paid queries", "never answered")
-    assert answer(simulator, *map(waiting, queries)) == [
-        "Ada <b> wrote it.",
-        "result 1: paid",
-        "No results.",
-        "No results.",
-    ]
+    queries = ("who wrote it", "never answered")
+    assert answer(simulator, *map(waiting, queries)) == ["Ada <b> wrote it.", "No results."]
 
 
 def test_recorded_searches_that_are_not_there_or_stand_in_for_themselves_are_refused() -> None:

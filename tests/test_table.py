@@ -4,10 +4,7 @@ import pytest
 
 from coa.errors import InputError
 from evaluation.table import arrange, by_questions, difference, write_markdown
-from tests.evaluate_support import (
-    TABLE,
-    result,
-)
+from tests.evaluate_support import TABLE, result
 
 
 def test_rows_follow_the_titles_and_the_others_come_after() -> None:

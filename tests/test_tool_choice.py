@@ -9,7 +9,7 @@ from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.question import Question
-from coa.student.knowledge import NOBODY_CAN_TELL, MicroworldProbe
+from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
 from evaluation.evaluate import read_outcome
 from evaluation.outcomes import Outcome, Result, summarise
 from evaluation.result_files import read_result, write_result
@@ -111,7 +111,7 @@ def test_utility_is_shown_by_hops_where_searches_have_a_price() -> None:
 
 def test_the_microworld_tells_which_questions_need_a_calculation() -> None:
     world = make_world(SETTINGS)
-    probe = MicroworldProbe(world)
+    probe = KnowledgeProbe(world)
     needs = 0
     for question in make_questions(world, Group.TRAIN, 100, seed=0):
         needed = probe.needs_calculation(question)

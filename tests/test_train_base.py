@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("huggingface_hub")
 
-from coa.errors import ConfigError, ServiceError
+from coa.errors import ServiceError
 from train.base import fetch_base
 
 
@@ -40,16 +40,6 @@ def test_a_dry_run_brings_no_weights(model: Path, tmp_path: Path) -> None:
 
     assert not list((tmp_path / "out").glob("*.safetensors"))
     assert (tmp_path / "out/config.json").is_file()
-
-
-@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_a_folder_that_is_no_model_is_a_config_error(
-    missing: str, model: Path, tmp_path: Path
-) -> None:
-    (model / missing).unlink()
-
-    with pytest.raises(ConfigError, match="not a model that can be trained"):
-        fetch_base(str(model), "", tmp_path / "out", has_weights=True)
 
 
 def test_a_hub_that_cannot_be_reached_says_what_to_do(

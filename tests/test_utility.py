@@ -67,11 +67,6 @@ def test_the_table_shows_the_utility_where_searches_have_a_price() -> None:
     assert "utility" not in without
 
 
-def test_the_table_marks_a_row_with_another_price() -> None:
-    found = [priced("a", PRICE), priced("b", PRICE), priced("c", 0.2)]
-    assert "search_price 0.2 instead of 0.05" in write_markdown(arrange(found, {}), TABLE)
-
-
 def test_a_negative_price_is_an_error() -> None:
     with pytest.raises(ConfigError, match="negative price"):
         check(EvaluateParams(model="data/train/sft2", search_price=-0.1))

@@ -34,18 +34,17 @@ def arguments_kind(stage: Stage) -> type[Any] | None:
 def make_arguments(kind: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
     """Make an instance of SFTConfig, GRPOConfig or TrainingArguments with `values`.
 
-    Args:
-        kind: the trainer's dataclass of settings.
-        values: what differs from its defaults.
-        where: the place of the settings, for messages: `params.yaml, train.rl2.arguments`.
+    `where` is the place of the settings, for messages: `params.yaml, train.rl2.arguments`.
 
     Raises:
         ConfigError: a setting is unknown, has a value of the wrong type, or is refused by `kind`
             itself.
-        MissingExtraError: DeepSpeed or vLLM is asked for and not installed.
     """
     check_types(kind, values, where=where)
-    _check_packages(values)
+    asks_deepspeed = values.get("deepspeed") or _is_on("ACCELERATE_USE_DEEPSPEED")
+    for package, is_asked in (("deepspeed", asks_deepspeed), ("vllm", values.get("use_vllm"))):
+        if is_asked and find_spec(package) is None:
+            raise MissingExtraError(package, package)
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
@@ -96,13 +95,6 @@ def _title(hint: Any) -> str:
     text = str(hint).replace(" | ", " or ").replace("typing.", "")
     is_enum_or_name = text.endswith(" or str") and "." in text
     return "a name" if is_enum_or_name else text
-
-
-def _check_packages(values: Mapping[str, Any]) -> None:
-    asks_deepspeed = values.get("deepspeed") or _is_on("ACCELERATE_USE_DEEPSPEED")
-    for package, is_asked in (("deepspeed", asks_deepspeed), ("vllm", values.get("use_vllm"))):
-        if is_asked and find_spec(package) is None:
-            raise MissingExtraError(package, package)
 
 
 def uses_fsdp() -> bool:

@@ -23,15 +23,9 @@ _WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
 def check_files(folder: Path, name: str, *, has_weights: bool = True) -> None:
-    """Refuse a folder that is not a model which can be trained.
+    """Refuse a folder without config.json, the weights as safetensors, or the tokenizer.
 
-    Args:
-        folder: the folder.
-        name: the model's, for the message: a folder or a name on the Hub.
-        has_weights: False for a dry run, which makes random ones.
-
-    Raises:
-        ConfigError: config.json, the weights as safetensors, or the tokenizer are missing.
+    A dry run makes random weights, so it needs none. The message calls the model `name`.
     """
     missing = []
     if not (folder / _CONFIG).is_file():
@@ -85,11 +79,7 @@ def check_window(model: str, window: int | None, max_context_tokens: int) -> Non
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a model; empty where there is none.
-
-    Raises:
-        ConfigError: it is broken.
-    """
+    """Read a JSON file of a model; empty where there is none."""
     if not path.is_file():
         return {}
     try:
@@ -102,34 +92,23 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def fetch_base(base: str, revision: str, out: Path, *, has_weights: bool) -> str:
-    """Bring the model's files to `out`. A download that broke off goes on.
+    """Bring the files of a model in a folder or on the Hub to `out`, and return where it is from.
 
-    Args:
-        base: a folder, or a name on the Hub.
-        revision: on the Hub, a commit or branch; empty for the newest.
-        out: where to; other files there stay.
-        has_weights: False for a dry run, which makes random ones.
-
-    Returns:
-        Where the files came from.
+    A download that broke off is resumed. A dry run, which makes random weights, brings none.
 
     Raises:
         InputError: the Hub has no such model or revision.
         ServiceError: the Hub cannot be reached.
         ConfigError: the model has no weights as safetensors, or no tokenizer.
-        OutputError: the files cannot be written.
     """
     patterns = [*_FILES, WEIGHTS] if has_weights else [*_FILES]
-    origin = _bring(base, revision, patterns, out)
+    if Path(base).is_dir():
+        check_files(Path(base), base, has_weights=has_weights)
+        origin = _copy(Path(base), patterns, out)
+    else:
+        origin = _download(base, revision, patterns, out)
     check_files(out, base, has_weights=has_weights)
     return origin
-
-
-def _bring(base: str, revision: str, patterns: list[str], out: Path) -> str:
-    if Path(base).is_dir():
-        check_files(Path(base), base, has_weights=WEIGHTS in patterns)
-        return _copy(Path(base), patterns, out)
-    return _download(base, revision, patterns, out)
 
 
 def _copy(folder: Path, patterns: list[str], out: Path) -> str:

@@ -142,10 +142,6 @@ def _check_beginning(params: TrainParams, stage: Stage) -> None:
 def check_sets(params: TrainParams, plan: Plan) -> None:
     """Check that every set that is trained on will be built, or is there.
 
-    Args:
-        params: the section `train`.
-        plan: what is trained, and which sets of a student's are made.
-
     Raises:
         ConfigError: a set is not built, or not there.
     """

@@ -108,8 +108,7 @@ class Encoder:
     def trajectory(self, row: GradedTrajectory, *, trains_world: bool) -> Example | None:
         """Encode a trajectory under the student's prompt, ended by the end-of-turn token.
 
-        Returns:
-            None where the row is left out.
+        None is returned where the row is left out.
         """
         prompt = self._prompt.fill(row.trajectory.question)
         steps = row.trajectory.steps
@@ -128,10 +127,9 @@ class Encoder:
         return Example(input_ids=list(tokens.ids), labels=labels)
 
     def likelihood(self, row: GradedTrajectory) -> PairExample | None:
-        """Encode a trajectory as stage 2 does, as a pair's chosen side that has no rejected one.
+        """Encode a trajectory as stage 2 does, as a pair's chosen side without a rejected one.
 
-        Returns:
-            None where the row is left out.
+        None is returned where the row is left out.
         """
         example = self.trajectory(row, trains_world=False)
         if example is None:

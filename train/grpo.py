@@ -18,9 +18,7 @@ from train.rewards import WeightsAt
 def trainer_class(baseline: Baseline, weights_at: WeightsAt | None = None) -> Any:
     """Return the class of the trainer; torch is imported with it.
 
-    Args:
-        baseline: what a rollout's reward is compared with.
-        weights_at: gives the weights of the rewards at each step; None where they stay.
+    `weights_at` gives the weights of the rewards at each step; None where they stay.
     """
     import torch
     from trl.trainer.grpo_trainer import GRPOTrainer

@@ -1,10 +1,8 @@
 """Reward rollouts in RL: named rewards of the graded record, with weights (`train.rl2.rewards`).
 
 To add one, write a function of a `GradedTrajectory` and name it as `module:name`, or here in
-`REWARDS`. A rollout that says
-nothing about the policy, because a tool or server failed, has no reward: it is left out of its
-group's mean and gets no advantage. No reward depends on what a model knows, so all of them count
-for questions about the real world, too. `measure` says what else is logged of every rollout.
+`REWARDS`. A rollout in which a tool or server failed has no reward: it is left out of its group's
+mean and gets no advantage. `measure` says what else is logged of every rollout.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,13 +23,11 @@ from coa.records.trajectory import (
 )
 from coa.search.tool import SearchTool
 from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe
-from coa.student.settings import RlParams, RubricSettings
+from coa.student.settings import RlParams
 from train.monitors.alarms import MANY_ACTIONS
 
 if TYPE_CHECKING:
     from coa.judging.judge import Judge
-    from coa.policy import Policy
-    from coa.policy.server_settings import ServerSettings
 
 WeightsAt = Callable[[int, int], list[float]]
 """The weights of the rewards at a step, from 0 on, of a run of so many."""
@@ -153,8 +149,6 @@ REWARDS: Mapping[str, Reward] = {
     "ikea": ikea,
 }
 """The rewards that follow from the record alone."""
-RUBRIC = "rubric"
-"""The reward of a served judge, which gives a number for an answer."""
 JUDGE = "judge"
 """The reward of the judge that the section `judge` describes: 1 where it calls the answer right,
 else 0; for an open-ended question the score by its rubric."""
@@ -201,38 +195,25 @@ def _measure_searches(row: GradedTrajectory, probe: KnowledgeProbe) -> Iterator[
 
 def reward_functions(
     weights: Mapping[str, float],
-    rubric: RubricSettings,
     probe: KnowledgeProbe = NOBODY_CAN_TELL,
-    open_judge: "Callable[[ServerSettings], Policy] | None" = None,
-    open_verdicts: "Callable[[], Judge] | None" = None,
+    open_judge: "Callable[[], Judge] | None" = None,
 ) -> dict[Any, float]:
     """Return the rewards as TRL calls them, with their weights.
 
-    Exact match is always among them, to be seen in the log.
-
-    Args:
-        weights: by name; a reward that is not named does not count.
-        rubric: settings of the reward of that name.
-        probe: tells the log which searches were for known facts.
-        open_judge: opens the policy of the judge by the rubric (`train.judging.JudgeAccount`).
-        open_verdicts: opens the judge of the reward `judge`.
+    Exact match is always among them, to be seen in the log. `probe` knows which searches were for
+    known facts, for the log; `open_judge` opens the judge of the reward `judge`.
 
     Raises:
-        ConfigError: a name is unknown, no reward is weighted, or the rubric's judge or prompt is
-            missing.
+        ConfigError: a name is unknown, no reward is weighted, or the judge cannot be opened.
     """
     check_weights(weights, where="params.yaml, the stage's rewards")
     functions: dict[Any, float] = {}
     for name, weight in {exact_match.__name__: 0.0, **weights}.items():
-        if name == RUBRIC:
-            from train.judging import rubric_reward
-
-            function = rubric_reward(rubric, open_judge)
-        elif name == JUDGE:
+        if name == JUDGE:
             from train.judging import verdict_reward
 
-            assert open_verdicts is not None
-            function = verdict_reward(open_verdicts())
+            assert open_judge is not None
+            function = verdict_reward(open_judge())
         else:
             function = _computed_reward(name, probe)
         functions[function] = weight
@@ -254,8 +235,8 @@ def check_weights(weights: Mapping[str, float], where: str) -> None:
     for name in weights:
         if names_own_part(name):
             load_part(name, "reward", ("__call__",))
-        elif name not in (*REWARDS, RUBRIC, JUDGE):
-            raise unknown_name("reward", name, [*REWARDS, RUBRIC, JUDGE], where=where)
+        elif name not in (*REWARDS, JUDGE):
+            raise unknown_name("reward", name, [*REWARDS, JUDGE], where=where)
 
 
 def _computed_reward(name: str, probe: KnowledgeProbe) -> Any:
@@ -269,7 +250,9 @@ def _computed_reward(name: str, probe: KnowledgeProbe) -> Any:
         **_: object,
     ) -> list[float | None]:
         if name == exact_match.__name__:
-            _log_measures(graded, probe, log_metric)
+            for row in graded:
+                for quantity, value in measure(row, probe):
+                    log_metric(quantity, value)
             for quantity, value in logged[0].items():
                 log_metric(quantity, value)
         rewards: list[float | None] = []
@@ -280,16 +263,6 @@ def _computed_reward(name: str, probe: KnowledgeProbe) -> Any:
 
     reward.__name__ = name  # under which TRL logs it
     return reward
-
-
-def _log_measures(
-    graded: Sequence[GradedTrajectory],
-    probe: KnowledgeProbe,
-    log_metric: Callable[[str, float], None],
-) -> None:
-    for row in graded:
-        for quantity, value in measure(row, probe):
-            log_metric(quantity, value)
 
 
 def switch_step(settings: RlParams, num_steps: int) -> int:

@@ -45,11 +45,11 @@ from coa.rollout.simulators.factory import open_simulator
 from coa.rollout.simulators.settings import SimulatorParams
 from coa.search.tool import SearchTool
 from coa.settings.stages import Stage
+from coa.store.whole_files import write_file
 from coa.student.asking import Asking
 from coa.student.checkpoint import Student
 from coa.student.held_tools import HeldTools
-from coa.student.knowledge import NOBODY_CAN_TELL, KnowledgeProbe, open_probe
-from coa.student.results import write_text
+from coa.student.knowledge import NOBODY_CAN_TELL, open_probe
 from coa.student.sets import read_split
 from coa.student.settings import RlParams
 from coa.student.verdict import FILE as GATE
@@ -61,14 +61,12 @@ from train.encode import RowTally
 from train.grpo import trainer_class
 from train.monitors import spending
 from train.monitors.spending import SearchBill, price_of_request
-from train.rewards import JUDGE, RUBRIC, all_weights, check_stages, reward_functions, weights_at
+from train.rewards import JUDGE, all_weights, check_stages, reward_functions, weights_at
 from train.rollouts import Ask, Rollouts, key_of
 from train.stage import StageRun, fit
 
 if TYPE_CHECKING:
     from coa.judging.judge import Judge
-    from coa.policy import Policy
-    from coa.policy.server_settings import ServerSettings
 
 _NOT_HONOURED: dict[str, Any] = {
     "use_transformers_paged": False,
@@ -128,13 +126,11 @@ def train(run: StageRun) -> None:
         is_react = settings.asking is Asking.REACT
         stack.enter_context(run.watched(student, settings.react_prompt if is_react else ""))
         run.callbacks.append(bill)
-        if {RUBRIC, JUDGE} & all_weights(settings).keys():
+        if JUDGE in all_weights(settings):
             from train.judging import JudgeAccount
 
             account = stack.enter_context(JudgeAccount(run.sections, run.workspace.name))
-            trainer = make_trainer(
-                run, student, asks, rollouts, account.open_judge, account.open_verdicts
-            )
+            trainer = make_trainer(run, student, asks, rollouts, account.open_judge)
             run.report.judge_ledger = account.ledger
         else:
             trainer = make_trainer(run, student, asks, rollouts)
@@ -143,7 +139,7 @@ def train(run: StageRun) -> None:
         spent = bill.close(run.workspace.out, is_first=is_first)
         if verdict is not None and is_first:
             found = json.dumps(asdict(verdict), indent=2)
-            write_text(run.workspace.out / GATE, f"{found}\n")
+            write_file(run.workspace.out / GATE, f"{found}\n")
         if is_first:
             done = _summary(trainer.state.log_history)
             run.report.summary = f"{run.workspace.out}: {done}; {spending.shown(spent)}"
@@ -211,8 +207,7 @@ def make_trainer(
     student: Student,
     asks: Mapping[str, Sequence[Ask]],
     rollouts: Rollouts,
-    open_judge: "Callable[[ServerSettings], Policy] | None" = None,
-    open_verdicts: "Callable[[], Judge] | None" = None,
+    open_judge: "Callable[[], Judge] | None" = None,
 ) -> Any:
     """Make TRL's trainer with our rollouts and rewards.
 
@@ -222,13 +217,11 @@ def make_trainer(
     from datasets import Dataset
 
     settings = run.params.rl_of(run.stage)
-    rewards = reward_functions(
-        all_weights(settings),
-        run.params.rubric,
-        _open_probe(run, asks),
-        open_judge,
-        open_verdicts,
-    )
+    probe = NOBODY_CAN_TELL
+    if run.sections is not None:
+        questions = [ask.question for part in asks.values() for ask in part]
+        probe = open_probe(questions, run.sections)
+    rewards = reward_functions(all_weights(settings), probe, open_judge)
     arguments = _arguments(run, settings, list(rewards.values()))
     # TRL's rollout functions are new, and its unwrapping uses a name that transformers renames:
     # nothing to act on.
@@ -255,20 +248,8 @@ def make_trainer(
     return trainer
 
 
-def _open_probe(run: StageRun, asks: Mapping[str, Sequence[Ask]]) -> KnowledgeProbe:
-    """Open what can be told of the questions' facts, for the log."""
-    if run.sections is None:
-        return NOBODY_CAN_TELL
-    questions = [ask.question for part in asks.values() for ask in part]
-    return open_probe(questions, run.sections)
-
-
 def _arguments(run: StageRun, settings: RlParams, weights: list[float]) -> Any:
-    """Make TRL's settings.
-
-    Raises:
-        ConfigError: a setting is refused, or the rollouts would ignore it.
-    """
+    """Make TRL's settings."""
     from trl.trainer.grpo_config import GRPOConfig
 
     defaults: dict[str, Any] = {

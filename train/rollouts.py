@@ -1,8 +1,7 @@
 """Roll out questions for GRPO, through the project's own loop: TRL's keys in, token ids out.
 
 In rl1 a simulator writes what a search returns, in AutoCoA the policy itself; in rl2 it searches.
-What is trained are exactly the ids that
-the policy sampled in its own turns: nothing is decoded and encoded again on the way.
+What is trained are exactly the ids that the policy sampled in its own turns.
 """
 
 import asyncio
@@ -100,16 +99,9 @@ class Rollouts:
         )
         first = trainer.accelerator.process_index * len(prompts)
         is_validation = not trainer.model.training
-        with _open_policy(
-            trainer, self._tokenizer, self._name, self._settings.batch_size
-        ) as policy:
-            return self.roll_out(
-                list(prompts),
-                policy,
-                step,
-                first,
-                is_validation=is_validation,
-            )
+        size = self._settings.batch_size
+        with _open_policy(trainer, self._tokenizer, self._name, size) as policy:
+            return self.roll_out(prompts, policy, step, first, is_validation=is_validation)
 
     def roll_out(
         self,
@@ -120,17 +112,10 @@ class Rollouts:
         *,
         is_validation: bool = False,
     ) -> dict[str, Any]:
-        """Roll out with any policy.
+        """Roll out the questions of some keys with any policy.
 
-        In rl1 a simulator writes the observations, but for a validation where the real search is
-        open.
-
-        Args:
-            keys: of the questions, as `key_of` makes them.
-            policy: continues the texts.
-            sampling: how, with the step's seed.
-            first: numbers the rollouts apart from those of other processes.
-            is_validation: whether nothing is trained on them.
+        In rl1 a simulator writes the observations, except in a validation where the real search is
+        open. `first` numbers the rollouts apart from those of other processes.
         """
         if self._is_react:
             policy = in_react(policy, self._offered)
@@ -155,7 +140,9 @@ class Rollouts:
         graded = []
         for key, state in zip(keys, states, strict=True):
             graded.append(grade_trajectory(rollout.finish(state), self._asks[key].question))
-        logged = _unclosed_share(finishes)
+        logged: dict[str, float] = {}
+        if finishes:
+            logged["simulated/unclosed"] = 1 - finishes[Finish.STOP] / finishes.total()
         if is_validation or not searches:
             logged.update(self._gap(graded, searches=searches))
         logged.update(self._bill.logged(self._bill.total.since(before)))
@@ -229,53 +216,28 @@ def _open_policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> It
         model.train(was_training)
 
 
-class _Columns(NamedTuple):
-    """The parts of one rollout that TRL is handed."""
-
-    prompt_ids: list[int]
-    completion_ids: list[int]
-    env_mask: list[int]
-    """1 where the ids after the prompt are the policy's own."""
-
-
 def _columns(states: Sequence[State]) -> dict[str, Any]:
-    """Return the ids and the masks that are trained, one of each for a rollout."""
-    columns = [_columns_of(state) for state in states]
-    return {
-        "prompt_ids": [column.prompt_ids for column in columns],
-        "completion_ids": [column.completion_ids for column in columns],
-        "env_mask": [column.env_mask for column in columns],
-    }
-
-
-def _columns_of(state: State) -> _Columns:
-    """Divide a rollout's ids into the prompt's and those after it.
+    """Return of each rollout the prompt's ids, those after it, and which of these are the policy's.
 
     What others wrote after the policy's last token takes part in nothing, so it is left out.
     """
-    assert state.ids is not None
-    mask: list[int] = []
-    for author, length in state.id_runs:
-        mask += [int(author is Author.POLICY)] * length
-    start = state.num_prompt_tokens
-    # TRL would pad a mask that is too short with ones, and train what others wrote.
-    assert len(mask) == len(state.ids) > start
-    end = len(mask)
-    own = [position for position in range(start, len(mask)) if mask[position]]
-    if own:
-        end = own[-1] + 1
-    return _Columns(
-        prompt_ids=list(state.ids[:start]),
-        completion_ids=list(state.ids[start:end]),
-        env_mask=mask[start:end],
-    )
-
-
-def _unclosed_share(finishes: Counter[Finish]) -> dict[str, float]:
-    """Return the share of simulated observations that were cut; nothing where there were none."""
-    if not finishes:
-        return {}
-    return {"simulated/unclosed": 1 - finishes[Finish.STOP] / finishes.total()}
+    columns: dict[str, list[list[int]]] = {"prompt_ids": [], "completion_ids": [], "env_mask": []}
+    for state in states:
+        assert state.ids is not None
+        mask: list[int] = []
+        for author, length in state.id_runs:
+            mask += [int(author is Author.POLICY)] * length
+        start = state.num_prompt_tokens
+        # TRL would pad a mask that is too short with ones, and train what others wrote.
+        assert len(mask) == len(state.ids) > start
+        end = len(mask)
+        if any(mask[start:]):
+            while not mask[end - 1]:
+                end -= 1
+        columns["prompt_ids"].append(list(state.ids[:start]))
+        columns["completion_ids"].append(list(state.ids[start:end]))
+        columns["env_mask"].append(mask[start:end])
+    return columns
 
 
 def _calls_by_tool(rows: Sequence[GradedTrajectory], tools: Sequence[str]) -> dict[str, float]:

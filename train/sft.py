@@ -59,14 +59,9 @@ def make_trainer(
     *,
     optimizer: Any = None,
 ) -> Any:
-    """Make TRL's trainer over `train` and `validation`, packed without padding.
+    """Make TRL's trainer over the splits `train` and `validation`, packed without padding.
 
-    Args:
-        run: gives the settings that all stages share.
-        student: what is trained.
-        splits: the sequences, by split.
-        arguments: the trainer's own settings.
-        optimizer: in place of the trainer's.
+    An `optimizer` takes the place of the trainer's.
     """
     from trl.trainer.sft_config import SFTConfig
 

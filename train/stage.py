@@ -45,7 +45,9 @@ class StageRun:
         """The settings as text, which are written beside the model."""
         self.sections = sections
         """All of params.yaml, for the stages that search while they train."""
-        self.workspace = Workspace(_name_of(stage, params))
+        # A dry run does not replace the stage's model.
+        own_name = f"{stage}_dry_run" if params.dry_run else str(stage)
+        self.workspace = Workspace(params.name or own_name)
         self.report = StageReport(stage, params, self.workspace, resolved)
         self.callbacks: list[Any] = []
         """What is called back while it trains (train/monitors/callbacks.py)."""
@@ -100,7 +102,6 @@ class StageRun:
 
         Raises:
             ConfigError: the trainer does not know one of them, or refuses its value.
-            MissingExtraError: they ask for DeepSpeed or vLLM, which is not installed.
         """
         import torch
 
@@ -130,10 +131,6 @@ class StageRun:
 
         There are no rollouts where `train.monitors.every` is 0, in a dry run, and where a process
         holds only a part of the weights: its rollouts would have to wait for the other processes.
-
-        Raises:
-            InputError: the questions or the search index are missing.
-            ConfigError: no question is of the split validation.
         """
         from train.monitors.callbacks import Monitor, RolloutWatch
 
@@ -186,7 +183,6 @@ class StageRun:
 
         Raises:
             ConfigError: one of them is refused, or the weights are sharded.
-            MissingExtraError: peft is not installed.
         """
         if not self.params.lora:
             return None
@@ -209,13 +205,6 @@ class StageRun:
             ) from error
 
 
-def _name_of(stage: Stage, params: TrainParams) -> str:
-    """Name the run: as it is told, or after its stage; a dry run leaves the stage's model alone."""
-    if params.name:
-        return params.name
-    return f"{stage}_dry_run" if params.dry_run else str(stage)
-
-
 def fit(
     run: StageRun,
     trainer: Any,
@@ -225,21 +214,19 @@ def fit(
 ) -> None:
     """Train, from the last checkpoint where there is one, and write the model and its report.
 
-    Args:
-        run: the stage's run.
-        trainer: transformers' Trainer or one derived from it.
-        student: its tokenizer is saved beside the trained model.
-        inputs: files and folders; a checkpoint made from others is not taken up.
-        finish: called when the model is trained and measured, before it is saved.
+    A checkpoint that was made from other `inputs` is not used. `finish` is called before the model
+    is saved.
 
     Raises:
         ConfigError: the memory does not suffice; says what to change.
-        OutputError: a file cannot be written.
     """
-    from train.monitors.callbacks import use_training_bar
+    from transformers import ProgressCallback
+
+    from train.monitors.callbacks import TrainingBar
 
     run.trainer = trainer
-    use_training_bar(trainer)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(TrainingBar)
     checkpoint = _find_checkpoint(run, trainer, inputs)
     if checkpoint:
         print(f"going on from {checkpoint}", file=sys.stderr)

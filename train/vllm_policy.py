@@ -13,7 +13,7 @@ either: each is a request at a time to the server, which batches them as they co
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Protocol
+from typing import Any
 
 from coa.errors import ConfigError, ServiceError
 from coa.policy import AnyPolicy, Completion, Finish, Request, cut_at_stop
@@ -42,19 +42,6 @@ _MAX_MESSAGE_CHARS = 300
 
 Sampling = Mapping[str, Any]
 """Fields of vLLM's SamplingParams; its server takes the same names."""
-
-
-class Engine(Protocol):
-    """vLLM in this process."""
-
-    @property
-    def window(self) -> int:
-        """Return the number of tokens that a sequence may have (max_model_len)."""
-
-    def sample(
-        self, contexts: Sequence[Sequence[int]], sampling: Sequence[Sampling]
-    ) -> list[list[int]]:
-        """Return the ids that continue each context."""
 
 
 class _VllmPolicy:
@@ -152,7 +139,7 @@ class VllmPolicy(_VllmPolicy):
     """A policy over an engine in this process, which answers many requests in one call."""
 
     def __init__(
-        self, engine: Engine, tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()
+        self, engine: "ColocatedEngine", tokenizer: Any, *, name: str, end_ids: Sequence[int] = ()
     ) -> None:
         super().__init__(tokenizer, engine.window, name, end_ids)
         self._engine = engine
@@ -238,11 +225,8 @@ class ColocatedEngine:
 class ServedEngine:
     """vLLM behind its server (`vllm_mode: server`), through TRL's client.
 
-    The client's session repeats what fails for a moment.
-
-    Args:
-        client: TRL's VLLMClient.
-        threads: send the requests; their number is that of the requests in flight.
+    The session of TRL's VLLMClient repeats what fails for a moment. The number of `threads`, which
+    send the requests, is that of the requests in flight.
     """
 
     def __init__(self, client: Any, threads: Executor) -> None:

@@ -37,11 +37,7 @@ def row_path(folder: Path, part: str, name: str) -> Path:
 
 
 def write_row(folder: Path, row: Row) -> None:
-    """Write a row.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write a row."""
     text = msgspec.json.format(msgspec.json.encode(row)).decode()
     write_file(row_path(folder, row.part, row.name), f"{text}\n")
 

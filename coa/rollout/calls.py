@@ -7,7 +7,7 @@ reply depends on, the whole context included. `find_calls` opens what the settin
 the journal, the policy, the limits and the prompts; `replay` takes them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -112,17 +112,8 @@ def replay(
 ) -> Replay:
     """Find the calls of a trajectory; a fork's are returned without those of its parent.
 
-    Args:
-        trajectory: The trajectory as it was recorded.
-        run: What its rollout shared with all others. Only the names and the token counts of its
-            encoder are asked for.
-        journal: The journal's file; a missing one holds no calls.
-        tools: Names of the run's tools, as they were offered.
-        family: The family of the server, for a chat policy.
-        prices: What models and searches cost.
-
-    Raises:
-        InputError: the file is not a journal, or is damaged.
+    `tools` are those that the run offered, `family` is that of a chat policy's server. A journal
+    that is missing holds no calls; an `InputError` is raised where it is damaged.
     """
     if not journal.exists():
         return Replay((), is_same=False)
@@ -146,45 +137,29 @@ def _follow(
     state = rollout.start(task, run)
     fingerprints = tool_fingerprints(run.search_fingerprint, task.tools)
     shown = _observations(trajectory.steps[len(state.steps) :])
+    whole_text = protocol.render(trajectory.steps)
     while isinstance(state.pending, Generate | Call):
         if isinstance(state.pending, Generate):
-            completion = _completion(state, run, opened, calls)
-            if completion is None:
+            key = policy_key(run.encoder, rollout.request(state))
+            asked = find_readable(opened.journal, key, _COMPLETIONS)
+            if asked.reply is None:
                 break
-            state = rollout.advance(state, completion)
-            if not _begins(trajectory, state):
-                calls.pop()  # Of another run that asked the same.
-                break
+            state = rollout.advance(state, asked.reply)
+            if not whole_text.startswith(protocol.render(state.steps)):
+                break  # The reply is of another run that asked the same.
+            text = asked.reply.text
+            calls.append(opened.record(CallKind.POLICY, asked.key, asked.finished, text))
         else:
-            calls.append(_search(state.pending, fingerprints, opened))
+            call = state.pending
+            fingerprint = fingerprints.get(call.tool, "")
+            key = request_key(CallKind.TOOL, call.tool, fingerprint, call.argument)
+            called = find_readable(opened.journal, key, _TOOL_REPLIES)
+            calls.append(opened.record(CallKind.TOOL, called.key, called.finished, call.argument))
             reply = next(shown, None)
             if reply is None:
                 break
             state = rollout.observe(state, reply)
     return state
-
-
-def _begins(trajectory: Trajectory, state: State) -> bool:
-    """Return whether a trajectory begins with the text of a rollout so far."""
-    return protocol.render(trajectory.steps).startswith(protocol.render(state.steps))
-
-
-def _completion(
-    state: State, run: RolloutContext, opened: _Opened, calls: list[RecordedCall]
-) -> Completion | None:
-    """Return the journal's reply to what the rollout asks now, and add the call to `calls`."""
-    key = policy_key(run.encoder, rollout.request(state))
-    found = find_readable(opened.journal, key, _COMPLETIONS)
-    if found.reply is not None:
-        calls.append(opened.record(CallKind.POLICY, found.key, found.finished, found.reply.text))
-    return found.reply
-
-
-def _search(call: Call, fingerprints: Mapping[str, str], opened: _Opened) -> RecordedCall:
-    """Return a call of a tool with the time that the journal has for it."""
-    key = request_key(CallKind.TOOL, call.tool, fingerprints.get(call.tool, ""), call.argument)
-    found = find_readable(opened.journal, key, _TOOL_REPLIES)
-    return opened.record(CallKind.TOOL, found.key, found.finished, call.argument)
 
 
 def _observations(steps: tuple[Step, ...]) -> Iterator[ToolReply]:
@@ -204,7 +179,8 @@ def rebuild_task(
     turns: Turns | None = None
     if fork is not None:
         prefix, rest = protocol.split_at(trajectory.steps, fork.point)
-        tool = _tool_of(rest)
+        # Of the first call, or of the trigger that was inserted for it.
+        tool = next((step.tool for step in rest if step.tool), "search")
         if rest and rest[0].kind is StepKind.MARKER:
             prefix = (*prefix, rest[0])
         way = way_to(fork.arm, family)
@@ -226,14 +202,6 @@ def rebuild_task(
     )
 
 
-def _tool_of(steps: Sequence[Step]) -> str:
-    """Return the tool of the first call, or of the trigger that was inserted for it."""
-    for step in steps:
-        if step.tool:
-            return step.tool
-    return "search"
-
-
 class Maker(NamedTuple):
     """What made a trajectory, as the settings say."""
 
@@ -245,24 +213,38 @@ class Maker(NamedTuple):
 def find_calls(trajectory: Trajectory, params: Params, file: Path | None = None) -> Replay:
     """Find the calls of a trajectory that was not imported, and what they cost.
 
-    Args:
-        trajectory: The trajectory.
-        params: The settings of the run.
-        file: Where it stands: evaluations and shards have journals of their own.
+    Evaluations and shards have journals of their own, so `file` says where it stands. Where no
+    replay gives the trajectory again, the one with the most calls is returned.
 
     Raises:
         ConfigError: the settings are wrong.
         InputError: the journal is damaged.
     """
     maker = _maker_of(trajectory, params, file)
-    encoders = _open_encoders(maker.policy, params)
+    encoders: Sequence[Encoder]
+    if maker.policy.policy is PolicyKind.LOCAL:
+        encoders = load_encoders(maker.policy.local)  # the tokenizer alone
+    else:
+        encoders = [open_policy(maker.policy, params.section(MicroworldParams, "microworld"))]
     if trajectory.model.endswith(SUFFIX):
         encoders = [react_encoder(encoder) for encoder in encoders]
-    return _replay_with(encoders, trajectory, params, maker)
+    prices = params.section(CostParams, "costs")
+    family = family_of(maker.policy)
+    tools = tool_names(params)
+    best = Replay((), is_same=False)
+    for encoder in encoders:
+        search = trajectory.search_fingerprint
+        run = RolloutContext(encoder, trajectory.sampling, maker.limits, search)
+        found = replay(trajectory, run, maker.journal, tools, family, prices)
+        if found.is_same:
+            return found
+        if len(found.calls) > len(best.calls):
+            best = found
+    return best
 
 
 def _maker_of(trajectory: Trajectory, params: Params, file: Path | None) -> Maker:
-    """Tell what made a trajectory; a model in a folder here is named by the trajectory itself."""
+    """Return what made a trajectory; a model in a folder is named by the trajectory itself."""
     if file is None:
         file = Path()
     beside = file.parent / JOURNAL
@@ -285,11 +267,7 @@ def _maker_of(trajectory: Trajectory, params: Params, file: Path | None) -> Make
 
 
 def policy_of(trajectory: Trajectory, params: Params) -> TeacherParams:
-    """Return the settings of the policy that wrote a trajectory: forks may have one of their own.
-
-    Raises:
-        ConfigError: the settings are wrong.
-    """
+    """Return the settings of the policy that wrote a trajectory; forks may have their own."""
     if fork_point(trajectory.trajectory_id):
         return forking_policy(params)
     return params.section(TeacherParams, "teacher")
@@ -313,13 +291,7 @@ def journal_of(trajectory: Trajectory, params: Params) -> Path:
 
 
 def tool_names(params: Params) -> tuple[str, ...]:
-    """Return the tools that a run offers, as far as the settings say.
-
-    The tools of an MCP server are those that the prompt shows.
-
-    Raises:
-        ConfigError: the settings are wrong.
-    """
+    """Return the tools that a run offers; those of an MCP server are the ones in the prompt."""
     tools = params.section(ToolsParams, "tools")
     own = ("search", *own_tools(tools))
     if not tools.mcp:
@@ -328,32 +300,3 @@ def tool_names(params: Params) -> tuple[str, ...]:
     prompt = Prompt.load(path, template_of(params.section(TeacherParams, "teacher")))
     others = [name for name in prompt.shown_tools if name not in own]
     return (*own, *others)
-
-
-def _open_encoders(teacher: TeacherParams, params: Params) -> Sequence[Encoder]:
-    """Open what the teacher's requests were made with; of a local model, only the tokenizer."""
-    if teacher.policy is PolicyKind.LOCAL:
-        return load_encoders(teacher.local)
-    return [open_policy(teacher, params.section(MicroworldParams, "microworld"))]
-
-
-def _replay_with(
-    encoders: Sequence[Encoder], trajectory: Trajectory, params: Params, maker: Maker
-) -> Replay:
-    """Replay a trajectory with each encoder and return the first replay that gives it again.
-
-    Where none does, the one with the most calls is returned.
-    """
-    prices = params.section(CostParams, "costs")
-    family = family_of(maker.policy)
-    tools = tool_names(params)
-    best = Replay((), is_same=False)
-    for encoder in encoders:
-        search = trajectory.search_fingerprint
-        run = RolloutContext(encoder, trajectory.sampling, maker.limits, search)
-        found = replay(trajectory, run, maker.journal, tools, family, prices)
-        if found.is_same:
-            return found
-        if len(found.calls) > len(best.calls):
-            best = found
-    return best

@@ -176,15 +176,8 @@ async def roll_out_all(
 ) -> AsyncGenerator[Trajectory, None]:
     """Roll out many tasks at once against a server; trajectories come in the order of the tasks.
 
-    Args:
-        tasks: Tasks, read one at a time as slots become free.
-        run: The settings that they share.
-        policy: The server's policy.
-        tools: The tools by name.
-        concurrency: The number of rollouts under way, until the tasks run out.
-        on_end: Called with each rollout as soon as it ends.
-        spool_folder: The folder of a nameless file in which finished trajectories wait for their
-            turn.
+    `on_end` is called with each rollout as soon as it ends. Finished trajectories wait for their
+    turn in a nameless file in `spool_folder`.
 
     Raises:
         ServiceError: The policy or a tool cannot be reached. The other rollouts are cancelled at

@@ -83,7 +83,6 @@ def template_of(params: TeacherParams) -> str:
 
     Raises:
         ConfigError: the setting is empty, and there is no such model or it has no template.
-        MissingExtraError: transformers is not installed.
     """
     if params.chat_template or params.policy is not PolicyKind.LOCAL:
         return params.chat_template
@@ -98,7 +97,6 @@ def open_policy(
     Errors say that the settings stand in `section`.
 
     Raises:
-        MissingExtraError: It needs an optional dependency.
         ConfigError: Its settings are wrong.
         InputError: The file of questions that the `gold` script reads is missing.
     """
@@ -136,11 +134,7 @@ def open_policy(
 
 
 def _open_own_policy(path: str) -> AnyPolicy:
-    """Open a policy of the user's.
-
-    Raises:
-        ConfigError: it cannot be loaded, or is no policy.
-    """
+    """Open a policy of the user's."""
     part = load_part(path, "policy")
     if isfunction(part):
         return policy_of(part)

@@ -136,11 +136,8 @@ def family_of(policy: TeacherParams) -> ChatFamily | None:
 def way_to(arm: Arm, family: ChatFamily | None) -> ForkWay | None:
     """Return the way in which a policy takes an arm; None where it cannot.
 
-    Going on inside a thought comes first, because both sides of a pair then share the thought.
-
-    Args:
-        arm: The arm that the parent did not take.
-        family: The family of a chat policy's server; None for a policy that continues text.
+    Continuing inside a thought comes first, because both sides of a pair then share the thought. A
+    policy that continues text has no family.
     """
     if family is None:
         return ForkWay.TEXT
@@ -154,17 +151,10 @@ def way_to(arm: Arm, family: ChatFamily | None) -> ForkWay | None:
 def first_turns(
     prefix: Sequence[Step], arm: Arm, way: ForkWay, family: ChatFamily, tool: str = "search"
 ) -> Turns:
-    """Return what a chat policy is told with the first request of a fork.
-
-    Args:
-        prefix: The parent's steps up to the point.
-        arm: The arm to take.
-        way: How it is taken.
-        family: The family of the policy's server.
-        tool: The tool in question.
+    """Return what a chat policy is sent with the first request of a fork after `prefix`.
 
     Raises:
-        UnforkableError: The record does not hold all that the server must be told.
+        UnforkableError: The record does not hold all that must be sent.
     """
     turns = Turns((tool,) if arm is Arm.ACT else (), rebuild_messages(prefix, family))
     if way is ForkWay.FORCED_CALL:
@@ -218,8 +208,16 @@ def require_forks(policy: TeacherParams, arms: ArmChoice = ArmChoice.OTHER) -> N
             "build no pairs: assemble.num_cot_a=0",
         )
     family = family_of(policy)
-    if arms is ArmChoice.BOTH:
-        _require_both_arms(policy, family)
+    for arm in Arm if arms is ArmChoice.BOTH else ():
+        if way_to(arm, family) is None:
+            raise ConfigError(
+                f"the family {policy.chat.family} has no way to take the arm {arm}",
+                where="branch.arms, for the policy of branch.policy, or teacher",
+                expected="a policy that can be made to act and to think at the same point",
+                got="branch.arms=both",
+                fix="set branch.arms=other, or fork by raw completions (branch.policy, "
+                "docs/teachers.md)",
+            )
     if family is None or not family.prefix_address:
         return
     for address in policy.server.addresses:
@@ -231,17 +229,4 @@ def require_forks(policy: TeacherParams, arms: ArmChoice = ArmChoice.OTHER) -> N
                 got=address,
                 fix="set its base_url to that address: it answers all else, too, and no finished "
                 "call is paid again; or fork by raw completions (branch.policy, docs/teachers.md)",
-            )
-
-
-def _require_both_arms(policy: TeacherParams, family: ChatFamily | None) -> None:
-    for arm in Arm:
-        if way_to(arm, family) is None:
-            raise ConfigError(
-                f"the family {policy.chat.family} has no way to take the arm {arm}",
-                where="branch.arms, for the policy of branch.policy, or teacher",
-                expected="a policy that can be made to act and to think at the same point",
-                got="branch.arms=both",
-                fix="set branch.arms=other, or fork by raw completions (branch.policy, "
-                "docs/teachers.md)",
             )

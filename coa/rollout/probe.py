@@ -6,7 +6,7 @@ so a run that is resumed does not ask again, and one whose calls are all recorde
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count
 
 from coa.errors import ConfigError
@@ -35,9 +35,8 @@ class Probe:
     async def look(self, like: Request, *, may_ask: bool) -> None:
         """Find out what the server does, unless that is known.
 
-        Args:
-            like: A request of the run, which has its tools and its sampling settings.
-            may_ask: Whether the server may be asked; else only recorded replies are read.
+        `like` is a request of the run, with its tools and its sampling settings. Unless it
+        `may_ask`, only recorded replies are read.
 
         Raises:
             ConfigError: The server contradicts the settings, or refuses a question.
@@ -49,13 +48,18 @@ class Probe:
                 return
             questions = self._policy.probe_questions(like)
             for attempt in count():
-                keys = [self._key(question, attempt) for question in questions]
+                keys = []
+                for question in questions:
+                    sent = self._policy.probe_key(question)
+                    name = self._policy.name
+                    keys.append(request_key(CallKind.POLICY, name, "probe", attempt, *sent))
                 num_asked = sum(self._calls.find(key).reply is None for key in keys)
                 if num_asked and not may_ask:
                     self._is_unrecorded = True
                     return
+                asked = [self._ask(*pair) for pair in zip(questions, keys, strict=True)]
                 try:
-                    await self._look(questions, keys)
+                    self.seen = self._policy.look_at_probe(await asyncio.gather(*asked))
                 except ConfigError:
                     # A server that once failed the probe may have been set right since.
                     if num_asked:
@@ -65,14 +69,6 @@ class Probe:
                 if num_asked:
                     self._tell(num_asked)
                 return
-
-    def _key(self, question: Request, attempt: int) -> str:
-        sent = self._policy.probe_key(question)
-        return request_key(CallKind.POLICY, self._policy.name, "probe", attempt, *sent)
-
-    async def _look(self, questions: Sequence[Request], keys: Sequence[str]) -> None:
-        asked = [self._ask(*pair) for pair in zip(questions, keys, strict=True)]
-        self.seen = self._policy.look_at_probe(await asyncio.gather(*asked))
 
     async def _ask(self, question: Request, key: str) -> Completion:
         try:

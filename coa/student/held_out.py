@@ -3,11 +3,14 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from coa.errors import ConfigError
 from coa.records.question import Question
 from coa.store.files import QUESTIONS
+
+if TYPE_CHECKING:
+    from coa.student.evaluate_settings import EvaluateParams
 
 
 def shown_set(name: str) -> str:
@@ -15,27 +18,7 @@ def shown_set(name: str) -> str:
     return name or "without a source"
 
 
-class Choice(Protocol):
-    """The settings of an evaluation that choose its questions (`EvaluateParams`)."""
-
-    @property
-    def split(self) -> str:
-        """Return the split whose questions are asked."""
-
-    @property
-    def sets(self) -> tuple[str, ...]:
-        """Return the evaluation sets that are asked; empty for all."""
-
-    @property
-    def num_questions(self) -> int:
-        """Return how many questions of each set are asked; 0 for all."""
-
-    @property
-    def seed(self) -> int:
-        """Return the seed by which they are drawn."""
-
-
-def choose_held_out(questions: Iterable[Question], params: Choice) -> list[Question]:
+def choose_held_out(questions: Iterable[Question], params: "EvaluateParams") -> list[Question]:
     """Choose the questions that are asked, so many of each evaluation set, sorted by id.
 
     The choice in a set follows from the seed and the ids alone. Of several sets one that has fewer
@@ -61,7 +44,9 @@ def choose_held_out(questions: Iterable[Question], params: Choice) -> list[Quest
     return sorted(chosen, key=lambda question: question.question_id)
 
 
-def _unusable_split(params: Choice, by_split: Mapping[str, Sequence[Question]]) -> ConfigError:
+def _unusable_split(
+    params: "EvaluateParams", by_split: Mapping[str, Sequence[Question]]
+) -> ConfigError:
     """Say which splits there are, and which of them can be asked."""
     sizes = {split: len(part) for split, part in by_split.items() if part}
     shown = [f"{size:,} {split}" for split, size in sorted(sizes.items())]
@@ -78,12 +63,10 @@ def _unusable_split(params: Choice, by_split: Mapping[str, Sequence[Question]]) 
     )
 
 
-def _choose_sets(questions: Iterable[Question], params: Choice) -> dict[str, list[Question]]:
-    """Part the questions of the split by their source, and keep the sets that are asked.
-
-    Raises:
-        ConfigError: a set is not there, or there is a single one with too few questions.
-    """
+def _choose_sets(
+    questions: Iterable[Question], params: "EvaluateParams"
+) -> dict[str, list[Question]]:
+    """Part the questions of the split by their source, and keep the sets that are asked."""
     there: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         there[question.source].append(question)

@@ -5,7 +5,6 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from coa.rollout.toolbox import open_library
 from coa.search.settings import RecordingMode, SearchParams
@@ -42,12 +41,7 @@ class HeldTools:
         self._loop.run(self._open())
         return self._opened
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the tools."""
         self._loop.run(self._close())
 

@@ -1,13 +1,11 @@
-"""Tell what a student is to know from pre-training, and what it searched for.
+"""Find out what a student is to know from pre-training, and what it searched for.
 
-In the microworld both can be told: they are read back from a rollout's own sentences. In any other
-world nobody can tell what a model knows. `open_probe` chooses between the two by the questions.
-Only this module, and pretrain.py, which reads the microworld's texts, know the microworld; it is
-imported for its own questions alone.
+In the microworld both are read back from a rollout's own sentences; in any other world nobody can
+tell what a model knows. The microworld is imported for its own questions alone.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from coa.errors import InputError
 from coa.records.protocol import render
@@ -39,77 +37,35 @@ class NeededFact(NamedTuple):
     is_known: bool
 
 
-class KnowledgeProbe(Protocol):
-    """Answers what is known from pre-training, as far as it can be told."""
+class KnowledgeProbe:
+    """Answers what is known from pre-training, about questions and rollouts of one microworld.
 
-    def needs_no_search(self, question: Question) -> bool | None:
-        """Tell whether all facts that a question joins are known; None where nobody can tell."""
-
-    def needs_calculation(self, question: Question) -> bool | None:
-        """Tell whether the answer has to be calculated from facts; None where nobody can tell."""
-
-    def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
-        """Yield one decision, to search or not, for each fact that the steps say they need."""
-
-    def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
-        """Return the last fact that the steps say they need; None where nobody can tell."""
-
-
-class NobodyCanTell:
-    """The probe for questions about the real world: it never has an answer."""
-
-    def needs_no_search(self, question: Question) -> bool | None:
-        """Return None."""
-        return None
-
-    def needs_calculation(self, question: Question) -> bool | None:
-        """Return None."""
-        return None
-
-    def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
-        """Yield nothing."""
-        return iter(())
-
-    def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
-        """Return None."""
-        return None
-
-
-NOBODY_CAN_TELL = NobodyCanTell()
-
-
-class MicroworldProbe:
-    """Answers for the questions of one microworld, whose facts are listed.
-
-    Of other questions, which may stand beside them, it knows as little as `NobodyCanTell`: their
-    rollouts name no fact of this world.
+    Of anything else, and of all questions where there is no such world, it knows nothing.
     """
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "World | None" = None) -> None:
         self._world = world
 
     def needs_no_search(self, question: Question) -> bool | None:
-        """Tell whether all facts that a question joins are known.
-
-        Returns:
-            None for a question that is not about this world.
-        """
+        """Return whether all facts that a question joins are known; None where nobody can tell."""
         plan = self._find_plan(question)
-        return all(self._world.is_known(fact) for fact in plan.facts) if plan else None
+        if plan is None or self._world is None:
+            return None
+        return all(self._world.is_known(fact) for fact in plan.facts)
 
     def needs_calculation(self, question: Question) -> bool | None:
-        """Tell whether the answer has to be calculated from facts.
-
-        Returns:
-            None for a question that is not about this world.
-        """
+        """Return whether the answer has to be calculated; None where nobody can tell."""
+        plan = self._find_plan(question)
+        if plan is None:
+            return None
         from coa.microworld.plans import CALCULATIONS
 
-        plan = self._find_plan(question)
-        return plan.kind in CALCULATIONS if plan else None
+        return plan.kind in CALCULATIONS
 
     def decisions(self, steps: tuple[Step, ...]) -> Iterator[Decision]:
-        """Yield one decision, to search or not, for each fact of this world that is needed."""
+        """Yield one decision, to search or not, for each fact that the steps say they need."""
+        if self._world is None:
+            return
         from coa.microworld.phrases import read_back
         from coa.policy.teacher.sentences import PhraseKind
 
@@ -119,36 +75,41 @@ class MicroworldProbe:
                 has_searched = utterance.said is PhraseKind.SEARCH
                 yield Decision(fact, self._world.is_known(fact), has_searched)
             is_need = utterance.said is PhraseKind.NEED
-            fact = self._find_fact(utterance.text) if is_need else None
+            fact = _find_fact(self._world, utterance.text) if is_need else None
 
     def last_needed(self, steps: tuple[Step, ...]) -> NeededFact | None:
-        """Return the last fact that the steps say they need; None where the world has no such."""
+        """Return the last fact that the steps say they need; None where nobody can tell."""
+        if self._world is None:
+            return None
         from coa.microworld.phrases import read_back
         from coa.policy.teacher.sentences import PhraseKind
 
         fact: Fact | None = None
         for utterance in read_back(render(steps)):
             if utterance.said is PhraseKind.NEED:
-                fact = self._find_fact(utterance.text)
-        if fact is None:
-            return None
-        return NeededFact(fact.value, self._world.is_known(fact))
+                fact = _find_fact(self._world, utterance.text)
+        return NeededFact(fact.value, self._world.is_known(fact)) if fact else None
 
     def _find_plan(self, question: Question) -> "Plan | None":
         """Find the facts that a question joins; None where it is not about this world."""
+        if self._world is None or question.source != _MICROWORLD:
+            return None
         from coa.microworld.plans import make_plan
 
-        if question.source != _MICROWORLD:
-            return None
         try:
             return make_plan(self._world, question.question)
         except InputError:
             return None
 
-    def _find_fact(self, said: str) -> "Fact | None":
-        """Find the fact that a sentence speaks of as `relation of entity`."""
-        relation, _, entity = said.partition(_BETWEEN_RELATION_AND_ENTITY)
-        return self._world.facts.get((entity, relation))
+
+NOBODY_CAN_TELL = KnowledgeProbe()
+"""The probe for questions about the real world: it never has an answer."""
+
+
+def _find_fact(world: "World", said: str) -> "Fact | None":
+    """Find the fact that a sentence speaks of as `relation of entity`."""
+    relation, _, entity = said.partition(_BETWEEN_RELATION_AND_ENTITY)
+    return world.facts.get((entity, relation))
 
 
 def open_probe(questions: Iterable[Question], sections: Params) -> KnowledgeProbe:
@@ -164,7 +125,7 @@ def open_probe(questions: Iterable[Question], sections: Params) -> KnowledgeProb
     from coa.microworld.factory import MicroworldParams
     from coa.microworld.world import make_world
 
-    return MicroworldProbe(make_world(sections.section(MicroworldParams, "microworld").world))
+    return KnowledgeProbe(make_world(sections.section(MicroworldParams, "microworld").world))
 
 
 def needed_answers(

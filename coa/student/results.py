@@ -1,4 +1,4 @@
-"""Read and write files under results/: small, made for comparing, written whole."""
+"""Name and read files under results/."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -6,7 +6,6 @@ from typing import TypeVar
 import msgspec
 
 from coa.errors import ConfigError, InputError
-from coa.store.whole_files import write_file
 
 Record = TypeVar("Record")
 
@@ -29,22 +28,8 @@ def file_name(name: str, fallback: str, key: str) -> str:
     return name
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file and the folders above it.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    write_file(path, text)
-
-
 def read_json(path: Path, record: type[Record], *, command: str) -> Record:
-    """Read a record back.
-
-    Args:
-        path: of the file.
-        record: what it holds.
-        command: makes the file again, for messages.
+    """Read a record back; for messages, `command` makes the file again.
 
     Raises:
         InputError: the file is missing or holds something else.

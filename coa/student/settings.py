@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError
-from coa.policy.server_settings import ServerSettings
 from coa.settings.stages import Stage
 from coa.store.files import ASSEMBLED, MICROWORLD_CORPUS, PRETRAINING_TEXTS, STUDENT_ASSEMBLED
 from coa.student.asking import Asking
@@ -140,20 +139,6 @@ class RlParams:
 
 
 @dataclass(frozen=True, slots=True)
-class RubricSettings:
-    """The judge behind the reward `rubric`."""
-
-    prompt: str = "train/prompts/rubric.txt"
-    """Asks for a whole number from 0 to 10; has the places `{question}`, `{gold}` and
-    `{answer}`."""
-    chat_template: str = "{prompt}"
-    """The judge's chat format around `{prompt}`, up to where its own text begins."""
-    concurrency: int = 16
-    """Answers in its hands at once."""
-    server: ServerSettings = field(default_factory=ServerSettings)
-
-
-@dataclass(frozen=True, slots=True)
 class MonitorSettings:
     """What is watched while a stage trains, and the limits of its alarms."""
 
@@ -198,8 +183,6 @@ class TrainParams:
     """peft's LoraConfig; empty: all weights are trained."""
     seed: int = 0
     """Seeds weights, order and draws."""
-    rubric: RubricSettings = field(default_factory=RubricSettings)
-    """For the reward of that name."""
     monitors: MonitorSettings = field(default_factory=MonitorSettings)
     pretrain: PretrainParams = field(default_factory=PretrainParams)
     sft1: Sft1Params = field(default_factory=Sft1Params)

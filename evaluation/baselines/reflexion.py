@@ -60,11 +60,7 @@ async def answer(
 ) -> AsyncGenerator[Answered, None]:
     """Answer each question with at most so many tries.
 
-    Args:
-        asker: asks them.
-        questions: the questions.
-        num_tries: the most tries of a question.
-        prompt: asks for a reflection; None goes without.
+    `prompt` asks for a reflection; None goes without.
     """
     left = [_Tried(question) for question in questions]
     for number in range(1, num_tries + 1):

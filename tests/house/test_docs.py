@@ -9,14 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bench import error_analysis
 from coa.records import protocol
 from coa.records.trajectory import SCHEMA_VERSION, StepKind
-from coa.search.index import IndexParams
 from coa.settings.commands import read_command
 from coa.settings.help import all_sections, field_docs
 from coa.settings.params import Params
-from curate.analyse import AnalyseParams
 from curate.summary import read_metrics, render
 from data_cards.publishing.gate import Reason
 from scripts import columns_reference, settings_reference
@@ -196,14 +193,6 @@ def test_every_path_and_test_that_is_named_exists() -> None:
             assert f"def {name}(" in tests, f"{document}: {name}"
         for path in re.findall(rf"`((?:{'|'.join(PACKAGES)}|conf|tests|docs)/[\w/]+\.\w+)`", text):
             assert (ROOT / path).is_file(), f"{document}: {path}"
-
-
-def test_the_benchmark_of_causes_writes_settings_that_its_stages_read(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_text(error_analysis.PARAMS.format(corpus="corpus.parquet"))
-    settings = Params.load("analyse", path=path)
-    assert settings.section(AnalyseParams).reads_corpus
-    assert settings.section(IndexParams, "index").corpus == "corpus.parquet"
 
 
 def test_the_readme_shows_what_the_demo_prints() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.errors import InputError, writing_error
-from coa.records.tokens import TextLostError
 from coa.settings.stages import Stage
 from coa.store.metrics import write_metrics
 from coa.store.whole_files import replacing, write_file
@@ -78,11 +77,7 @@ class StageReport:
         `dvc repro`."""
 
     def note_rows(self, rows: RowTally, num_train: int) -> None:
-        """Say how many rows were left out and whose text was lost.
-
-        Args:
-            rows: the rows of both splits.
-            num_train: how many are kept to train on.
+        """Say how many rows of both splits were left out, and whose text was lost.
 
         Raises:
             InputError: all were left out; says what would let them in.
@@ -119,7 +114,9 @@ class StageReport:
                 file=sys.stderr,
             )
         for row_id, error in islice(rows.lost.items(), _SHOWN):
-            print(f"  {row_id}: {_describe_loss(error)}", file=sys.stderr)
+            lost = error.details
+            detail = f"{lost['where']} is {lost['expected']}, back comes {lost['got']}"
+            print(f"  {row_id}: {detail}", file=sys.stderr)
 
     def _advice(self, rows: RowTally) -> str:
         """Say what would let rows in, where all were left out."""
@@ -149,14 +146,8 @@ class StageReport:
     ) -> None:
         """Write log, curves, metrics and settings, and set the summary.
 
-        Args:
-            history: the trainer's log.
-            final: the last measures on the validation split; empty where there is none. A measure
-                of rollouts is None where none of them allows it.
-            steps: how many were taken.
-
-        Raises:
-            OutputError: a file cannot be written.
+        `final` has the last measures on the validation split, if there is one; a measure of
+        rollouts is None where none of them allows it.
         """
         out = self._workspace.out
         name = self._workspace.name
@@ -192,11 +183,7 @@ class StageReport:
         return f", without {', '.join(names[:_SHOWN])}{more}, whose text the tokenizer loses"
 
     def write_fetched(self, origin: str) -> None:
-        """Write what a stage leaves beside a model, for one that was fetched and not trained.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+        """Write what a stage leaves beside a model, for one that was fetched and not trained."""
         if self._is_in_pipeline:
             write_metrics(f"train_{self._stage}", {"base": origin})
         self._write_params()
@@ -212,11 +199,6 @@ def _with(text: str, more: str) -> str:
     return f"{text}; {more}" if more else text
 
 
-def _describe_loss(error: TextLostError) -> str:
-    details = error.details
-    return f"{details['where']} is {details['expected']}, back comes {details['got']}"
-
-
 class Curve(NamedTuple):
     """One quantity over the steps, on the rows of training and on those of the validation split."""
 
@@ -225,20 +207,12 @@ class Curve(NamedTuple):
 
 
 def write_log(path: Path, history: Sequence[Entry]) -> None:
-    """Write one JSON object a line, in the order of the steps.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Write one JSON object a line, in the order of the steps."""
     write_file(path, "".join(json.dumps(entry) + "\n" for entry in history))
 
 
 def write_curves(picture: Path, history: Sequence[Entry], title: str) -> None:
-    """Draw what was logged over the steps as PNG.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Draw what was logged over the steps as PNG."""
     try:
         _draw(picture, history, title)
     except OSError as error:
@@ -258,7 +232,9 @@ def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
     found: dict[str, dict[str, Curve]] = {}
     for name in sorted(names):
         curve = Curve(_points(history, name), _points(history, f"eval_{name}"))
-        if not _is_left_out(name) and _varies(curve):
+        is_left_out = name in _NOT_CURVES or name.startswith("train_") or name.endswith(_NOT_DRAWN)
+        values = {value for _, value in [*curve.training, *curve.validation]}
+        if not is_left_out and len(values) > 1:
             title, _, line = name.partition("/")
             found.setdefault(title, {})[line.removesuffix("/mean") or name] = curve
 
@@ -269,15 +245,6 @@ def panels(history: Sequence[Entry]) -> dict[str, dict[str, Curve]]:
 
     chosen = sorted(found, key=rank)[:_MAX_PANELS]
     return {title: found[title] for title in chosen}
-
-
-def _is_left_out(name: str) -> bool:
-    return name in _NOT_CURVES or name.startswith("train_") or name.endswith(_NOT_DRAWN)
-
-
-def _varies(curve: Curve) -> bool:
-    values = {value for _, value in [*curve.training, *curve.validation]}
-    return len(values) > 1
 
 
 def _points(history: Sequence[Entry], name: str) -> list[Point]:

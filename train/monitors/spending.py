@@ -20,7 +20,7 @@ from coa.search.settings import EngineKind, SearchParams
 from coa.settings.params import Params
 from coa.spending.prices import CostParams
 from coa.store.under_way import CallUnderWay, follow
-from coa.student.results import write_text
+from coa.store.whole_files import write_file
 from coa.tools import ToolReply
 
 FILE = "searches.json"
@@ -116,7 +116,7 @@ class SearchBill(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: object) -> None:
         """Keep the sums beside the checkpoint."""
-        write_text(self._file(args, state), json.dumps(asdict(self.total)))
+        write_file(self._file(args, state), json.dumps(asdict(self.total)))
 
     def _file(self, args: Any, state: Any) -> Path:
         name = f"searches-{args.process_index}.json"
@@ -131,7 +131,7 @@ class SearchBill(TrainerCallback):
             total.add(other)
         found = self.summary(total)
         if is_first:
-            write_text(folder / FILE, json.dumps(found, indent=2) + "\n")
+            write_file(folder / FILE, json.dumps(found, indent=2) + "\n")
         return found
 
 

@@ -7,10 +7,11 @@ from coa.errors import ConfigError
 from coa.policy import AnyPolicy, BatchPolicy
 from coa.policy.local.model import LocalPolicy, LocalSettings
 from coa.rollout.simulated import SimulatedTools
-from coa.rollout.simulators import Simulator
 from coa.rollout.simulators.recorded import RecordedTools, open_recordings
 from coa.rollout.simulators.settings import SimulatorKind, SimulatorParams
 
+Simulator = SimulatedTools | RecordedTools
+"""An environment of rollouts that answers their calls without any tool."""
 MakeSimulator = Callable[[AnyPolicy], Simulator]
 """Makes the simulator of one step from the policy as it is then."""
 
@@ -23,10 +24,7 @@ def open_simulator(
 ) -> MakeSimulator:
     """Open what the simulator needs, once for all steps.
 
-    Args:
-        params: the section `simulator`.
-        max_tokens: what an observation may cost that a model writes.
-        load: loads a frozen model.
+    An observation that a model writes has at most `max_tokens`; `load` loads a frozen model.
 
     Raises:
         ConfigError: there is no such model.
@@ -37,7 +35,7 @@ def open_simulator(
     def frozen() -> BatchPolicy:
         return load(LocalSettings(params.model, batch_size=params.batch_size))
 
-    def write(kind: SimulatorKind, policy: AnyPolicy) -> Simulator:
+    def write(kind: SimulatorKind, policy: AnyPolicy) -> SimulatedTools:
         writer = policy if kind is SimulatorKind.POLICY else frozen()
         return SimulatedTools(writer, max_tokens=max_tokens)
 
@@ -53,11 +51,11 @@ def open_simulator(
             where="simulator.recorded.fallback",
             expected="policy, model or null",
         )
-    recordings, journaled = open_recordings(params.recorded)
+    recordings = open_recordings(params.recorded)
     name = f"{len(recordings.calls)}calls/{params.recorded.compares}"
 
     def make(policy: AnyPolicy) -> Simulator:
         fallback = None if other is None else write(other, policy)
-        return RecordedTools(recordings, journaled, fallback, name=name)
+        return RecordedTools(recordings, fallback, name=name)
 
     return make

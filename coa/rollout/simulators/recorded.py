@@ -9,22 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from coa.errors import InputError
 from coa.policy import Finish
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.trajectory import Outcome, Trajectory
 from coa.rollout.loop import State
-from coa.rollout.simulated import observation_body
-from coa.rollout.simulators import Simulator
+from coa.rollout.simulated import SimulatedTools, observation_body
 from coa.rollout.simulators.settings import Compares, RecordedSettings
 from coa.search import Passage
 from coa.search.analysis import IndexSettings, analyser
 from coa.search.embedded import EmbeddedSearch
 from coa.store import tables
-from coa.store.journal import CallKind, JournalReader, request_key, warn_of_unreadable
 from coa.store.pending import Call
 from coa.tools import ToolReply
 
@@ -107,61 +103,21 @@ class Recordings:
         return f"{call.query}\n{call.body}"
 
 
-class JournaledCalls:
-    """The journals of earlier runs, which answer the very calls that were made."""
-
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._replies: dict[str, str] = {}
-        self._fingerprints: set[str] = set()
-        for path in paths:
-            self._read(Path(path))
-
-    def find(self, tool: str, query: str) -> str | None:
-        """Return the observation of this very call; None where it was not made."""
-        for fingerprint in sorted(self._fingerprints):
-            key = request_key(CallKind.TOOL, tool, fingerprint, query)
-            if key in self._replies:
-                return self._replies[key]
-        return None
-
-    def _read(self, path: Path) -> None:
-        with JournalReader(path) as journal:
-            for key, who, text in journal.replies(CallKind.TOOL):
-                reply = _decode(key, text, path)
-                if reply is not None and reply.outcome is Outcome.OK:
-                    self._replies[key] = reply.text
-                    self._fingerprints.add(who)
-
-
-def _decode(key: str, text: bytes, path: Path) -> ToolReply | None:
-    try:
-        return msgspec.json.decode(text, type=ToolReply)
-    except (ValueError, RecursionError) as error:
-        warn_of_unreadable(path, key, str(error))
-        return None
-
-
 class RecordedTools:
     """An environment that answers with recorded observations, else asks another simulator."""
 
     def __init__(
         self,
         recordings: Recordings,
-        journaled: JournaledCalls,
-        fallback: Simulator | None,
+        fallback: SimulatedTools | None,
         *,
         name: str,
     ) -> None:
         self._recordings = recordings
-        self._journaled = journaled
         self._fallback = fallback
         self._name = name
         self.finishes: Counter[Finish] = Counter()
         self.last_whole: list[bool] = []
-        self._missing: list[int] = []
-        """Positions in the last batch where nothing was near."""
-        self.num_near = 0
-        """Calls that a recorded one answered."""
 
     @property
     def fingerprint(self) -> str:
@@ -178,7 +134,6 @@ class RecordedTools:
         """Answer the calls of states; what is not near goes to the other simulator together."""
         found = [self._find(state) for state in states]
         missing = [number for number, reply in enumerate(found) if reply is None]
-        self.num_near += len(states) - len(missing)
         written: Sequence[ToolReply] = ()
         last_whole = [True] * len(states)
         if self._fallback is not None and missing:
@@ -186,31 +141,20 @@ class RecordedTools:
             for number, is_whole in zip(missing, self._fallback.last_whole, strict=True):
                 last_whole[number] = is_whole
         # Another call may have come while the other simulator wrote.
-        self._missing, self.last_whole = missing, last_whole
+        self.last_whole = last_whole
         for is_whole in self.last_whole:
             self.finishes[Finish.STOP if is_whole else Finish.LENGTH] += 1
         rest = iter(written)
         return [reply or next(rest, _NOTHING) for reply in found]
 
-    def confidences(self) -> list[float | None]:
-        """Return those of the other simulator; None for what was recorded."""
-        found: list[float | None] = [None] * len(self.last_whole)
-        if self._fallback is not None and self._missing:
-            for number, value in zip(self._missing, self._fallback.confidences(), strict=True):
-                found[number] = value
-        return found
-
     def _find(self, state: State) -> ToolReply | None:
         call = state.pending
         assert isinstance(call, Call), call
-        body = self._journaled.find(call.tool, call.argument)
-        if body is None:
-            near = self._recordings.find(state.task.question_id, call.tool, call.argument)
-            body = near.body if near else None
-        return None if body is None else ToolReply(Outcome.SIMULATED, body)
+        near = self._recordings.find(state.task.question_id, call.tool, call.argument)
+        return ToolReply(Outcome.SIMULATED, near.body) if near else None
 
 
-def open_recordings(settings: RecordedSettings) -> tuple[Recordings, JournaledCalls]:
+def open_recordings(settings: RecordedSettings) -> Recordings:
     """Read what was recorded.
 
     Raises:
@@ -219,10 +163,10 @@ def open_recordings(settings: RecordedSettings) -> tuple[Recordings, JournaledCa
     calls: list[RecordedCall] = []
     for path in settings.sets:
         calls += read_calls(Path(path))
-    if not calls and not settings.journals:
+    if not calls:
         raise InputError(
             "there are no recorded searches",
             where=f"simulator.recorded.sets: {', '.join(settings.sets) or 'none'}",
             expected="tables of trajectories with real searches",
         )
-    return Recordings(calls, settings), JournaledCalls(settings.journals)
+    return Recordings(calls, settings)

@@ -37,9 +37,6 @@ class RecordedSettings:
 
     sets: tuple[str, ...] = (GRADED.as_posix(),)
     """Trajectories with real searches: folders with train.parquet, or tables."""
-    journals: tuple[str, ...] = ()
-    """Journals, such as `.journal/sample-coa.sqlite`. They hold no queries, so they answer only the
-    very queries that were made."""
     compares: Compares = Compares.OBSERVATIONS
     """queries: with recorded queries; observations: also with what those searches showed."""
     min_share: Share = 0.6
