@@ -44,11 +44,7 @@ _HEADINGS = {
 
 
 def measured(reviews: Sequence[Review]) -> list[Agreement]:
-    """Compute all figures of agreement for these reviews.
-
-    Raises:
-        InputError: a file is broken or lacks a column.
-    """
+    """Compute all figures of agreement for these reviews."""
     ids = {review.item_id for review in reviews}
     return [
         *agreement_of_reviewers(reviews),

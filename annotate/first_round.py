@@ -53,11 +53,7 @@ def show_verdicts(said: Counter[str], names: Mapping[str, str]) -> Sequence[str]
 
 
 def reviewed_pairs(reviews: Iterable[Review]) -> Iterator[ReviewedPair]:
-    """Yield the pairs that the first round reviewed, as far as their texts are still the same.
-
-    Raises:
-        InputError: The file of the pairs is broken.
-    """
+    """Yield the pairs that the first round reviewed, as far as their texts are still the same."""
     verdicts = first_verdicts(reviews, ReviewKind.PAIR)
     ids = {pair_id for pair_id, _ in verdicts}
     if not ids or not PAIRS.exists():
@@ -87,12 +83,7 @@ def _reviewed(pair: PreferencePair, said: Counter[str]) -> ReviewedPair:
 
 
 def notes_of_second_round(pair: PreferencePair, said: Counter[str]) -> Sequence[str]:
-    """Say what was measured at a pair's point, and what the first round said of its sides.
-
-    Args:
-        pair: The pair.
-        said: The verdicts of the first round on these texts; may be empty.
-    """
+    """Say what was measured at a pair's point, and what the first round said of its sides."""
     chosen, rejected = ("A", "B") if is_chosen_left(pair.pair_id) else ("B", "A")
     names: dict[str, str] = {Preference.CHOSEN: chosen, Preference.REJECTED: rejected}
     return (_measurement(pair), *show_verdicts(said, names))

@@ -64,11 +64,7 @@ class Item:
 
 
 def chosen_items(kind: ReviewKind, annotate: AnnotateParams) -> Iterator[Item]:
-    """Yield the chosen items of a kind, in the order of their file.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Yield the chosen items of a kind, in the order of their file."""
     candidates = _CANDIDATES[kind](annotate.push)
     if annotate.push.round == 2:
         reasons = _second_round(candidates, _conflicts(kind, annotate))

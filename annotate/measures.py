@@ -73,12 +73,7 @@ def _answered_twice(answers: Sequence[CoderAnswer]) -> list[CoderAnswer]:
 def agreement_with_causes(
     reviews: Iterable[Review], automatic: Mapping[str, frozenset[str]]
 ) -> Iterator[Agreement]:
-    """Yield for each cause how far reviewers see it where the program does.
-
-    Args:
-        reviews: Reviews of any kind; those of trajectories in the first round count.
-        automatic: The program's causes by item id.
-    """
+    """Yield for each cause how far reviewers see it where the program does."""
     own = []
     causes: set[str] = set()
     for review in reviews:
@@ -107,12 +102,7 @@ def agreement_with_causes(
 def agreement_with_steps(
     reviews: Iterable[Review], blamed: Mapping[str, int]
 ) -> Iterator[Agreement]:
-    """Yield how far reviewers blame the step that the analysis blames.
-
-    Args:
-        reviews: Reviews of any kind; those of trajectories in the first round count.
-        blamed: The number of the blamed step by trajectory id, counted from 1.
-    """
+    """Yield how far reviewers blame the step that the analysis blames."""
     people = []
     for review in reviews:
         number = _NUMBER.search(review.value(ReviewQuestion.FIRST_BAD_STEP))
@@ -135,12 +125,7 @@ def agreement_with_steps(
 def agreement_with_grader(
     reviews: Iterable[Review], is_correct: Mapping[str, bool]
 ) -> Iterator[Agreement]:
-    """Yield how far reviewers call right what the grader calls right.
-
-    Args:
-        reviews: Reviews of any kind; those of the first round count.
-        is_correct: The grader's verdict by trajectory id.
-    """
+    """Yield how far reviewers call right what the grader calls right."""
     asked = {
         ReviewKind.TRAJECTORY: ReviewQuestion.ANSWER_RIGHT,
         ReviewKind.DISPUTE: ReviewQuestion.SAME_ANSWER,

@@ -167,12 +167,7 @@ def welcome(url: str, params: ServeParams, passwords: Mapping[str, str]) -> str:
 
 
 def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
-    """Run the server until it is told to stop, and return the summary line.
-
-    Raises:
-        ConfigError: the port is taken, or the state is of another version.
-        ServiceError: the server does not start, or dies.
-    """
+    """Run the server until it is told to stop, and return the summary line."""
     params = annotate.serve
     state = State(Path(params.state))
     with state.lock(), tempfile.TemporaryDirectory(prefix="argilla-") as folder:

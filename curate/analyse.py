@@ -103,11 +103,7 @@ def analyse_all(
 
 
 def failed_questions(path: Path) -> set[str]:
-    """Collect the ids of the questions that a trajectory failed: only their passages are needed.
-
-    Raises:
-        InputError: the file is missing or broken, or lacks a column.
-    """
+    """Collect the ids of the questions that a trajectory failed: only their passages are needed."""
     tables.require_columns(
         path, tables.open_parquet(path).schema_arrow.names, ["trajectory", "grade"]
     )
@@ -120,9 +116,6 @@ def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
     """Load what the rules know besides the rows.
 
     One pass over the corpus keeps the passages under gold titles of failed questions.
-
-    Raises:
-        InputError: the corpus is missing or broken.
     """
     settings = params.section(AnalyseParams)
     asking = asking_words(question.question for question in questions.values())

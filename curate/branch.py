@@ -58,9 +58,6 @@ async def branch(
 
     Returns:
         What the run's journal saved.
-
-    Raises:
-        ConfigError: A tool in question is not among the run's.
     """
     settings = params.section(BranchParams)
     prompts = load_prompts(params)

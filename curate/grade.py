@@ -204,11 +204,7 @@ class Tally:
 async def grade(
     samples: Sequence[Sample], params: Params, questions: Mapping[str, Question], work: ShardRun
 ) -> list[Tally]:
-    """Grade the files, or a shard's rows of each, and return the counts of each file.
-
-    Raises:
-        ConfigError: a question has a rubric, and nobody judges.
-    """
+    """Grade the files, or a shard's rows of each, and return the counts of each file."""
     settings = params.section(GradeParams)
     tallies: list[Tally] = []
     total = sum(len(work.rows(tables.count_rows(sample.path))) for sample in samples)

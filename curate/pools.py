@@ -156,11 +156,7 @@ def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
 
 
 def count_drops(path: Path, mode: Mode) -> dict[str, int]:
-    """Count the trajectories of a mode that curate.filter dropped, by reason.
-
-    Raises:
-        InputError: the file is missing or broken, or lacks a column.
-    """
+    """Count the trajectories of a mode that curate.filter dropped, by reason."""
     tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, ["reason", "row"])
     mode_of_row = pl.col("row").struct.field("trajectory").struct.field("mode")
     counted = (

@@ -147,14 +147,7 @@ class Screen:
         evaluation: EvaluationSets,
         spool: Path,
     ) -> None:
-        """Keep what rows are compared with.
-
-        Args:
-            params: The limits.
-            marks: Names of evaluation sets by the id of a question that is marked as theirs.
-            evaluation: The evaluation questions.
-            spool: The folder for temporary files, see `curate.screening.near_duplicates`.
-        """
+        """Keep what rows are compared with."""
         self._params = params
         self._marks = marks
         self._evaluation = evaluation

@@ -238,12 +238,7 @@ def now_right(rows: Iterable[GradedTrajectory], revision: Revision) -> Iterator[
 
 
 def read_revision(params: Params) -> Revision:
-    """Find what the reviews change in the sets of this run.
-
-    Raises:
-        InputError: a file is missing or broken.
-        ConfigError: a section that is needed has a bad value.
-    """
+    """Find what the reviews change in the sets of this run."""
     reviews = read_reviews(REVIEWS)
     settings = params.section(AdjudicationParams, "annotate.adjudication")
     decisions = list(decide_all(reviews, settings))

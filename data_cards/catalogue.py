@@ -82,11 +82,7 @@ def _has_files(name: SetName) -> bool:
 
 
 def published_splits(name: SetName) -> list[str]:
-    """List the splits of a set that are published: `datasets` does not load one without rows.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """List the splits of a set that are published: `datasets` does not load one without rows."""
     return [split for split in SPLITS if tables.count_rows(local_path(name, split))]
 
 

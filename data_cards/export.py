@@ -97,12 +97,7 @@ def chosen_sets(params: ExportParams, built: Sequence[SetName]) -> list[SetName]
 
 
 def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> dict[str, int]:
-    """Write every format into an empty folder and return the number of rows by file.
-
-    Raises:
-        InputError: a set is missing or broken, or no row fits.
-        ConfigError: the prompt or the tokenizer cannot be used, or token ids lack a tokenizer.
-    """
+    """Write every format into an empty folder and return the number of rows by file."""
     path = Path(params.prompt)
     source = Source(
         names=names,

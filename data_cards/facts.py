@@ -38,11 +38,7 @@ _QUESTION_COLUMNS = ("question_id", "question", "question_type", "num_hops", "so
 
 
 def scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    """Open a parquet file as a lazy table.
-
-    Raises:
-        InputError: the file is missing or broken, or lacks one of `columns`.
-    """
+    """Open a parquet file as a lazy table."""
     tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
     return pl.scan_parquet(path)
 
@@ -62,11 +58,7 @@ def id_column(name: SetName) -> pl.Expr:
 
 
 def facts(name: SetName) -> pl.LazyFrame:
-    """Read the facts of both splits of a set.
-
-    Raises:
-        InputError: a file is missing or broken, or lacks a column.
-    """
+    """Read the facts of both splits of a set."""
     if name is SetName.COT_A:
         read = _pair_facts
     elif name is SetName.RL:

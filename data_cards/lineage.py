@@ -314,11 +314,7 @@ def _prompt(trajectory: Trajectory, params: Params) -> str:
 
 
 def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Line]:
-    """Yield every call of the policy and of search, then whether they give the same trajectory.
-
-    Raises:
-        ConfigError: the teacher's settings are wrong.
-    """
+    """Yield every call of the policy and of search, then whether they give the same trajectory."""
     results = [step for step in trajectory.steps if step.kind is StepKind.OBSERVATION]
     if is_imported(trajectory):
         no_call = "from a file of other people's: no call of this project made it"
@@ -425,13 +421,7 @@ def _reviews(ids: Sequence[str]) -> Section:
 
 
 def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | None) -> Section:
-    """Show the commit and the files of the run that made the row, as far as they are proven to be.
-
-    Args:
-        lock: dvc.lock.
-        stages: The stages that the row passed, without `sample` and `ingest`.
-        sampled: The trajectory from which the row was made; None for a question.
-    """
+    """Show the commit and the files of the run that made the row, as far as they are proven to be."""
     code = provenance.code_state()
     state = f"; not committed: {provenance.shown(code.changed)}" if code.changed else ""
     tool = f", toolkit {code.tool}" if code.tool else ""
@@ -465,10 +455,6 @@ def _files_behind(lock: provenance.Lock, stages: Collection[str]) -> Iterator[Li
     The lock says which files `assemble` read, by their hashes, and which of its stages made them,
     and so on back to the questions. A file that another run made breaks the chain: nothing before
     it is known.
-
-    Args:
-        lock: One to which data/assemble belongs (`_is_of_lock`).
-        stages: Those that a row passed; what others made is left out.
     """
     makers = {}
     for stage, made in lock.outs.items():

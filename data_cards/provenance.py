@@ -59,9 +59,6 @@ def code_state(tool: Path = ROOT) -> Code:
     """Ask git for the commit and for what is not committed, the user's own modules included.
 
     The commit is empty where the folder is in no git repository.
-
-    Args:
-        tool: The folder of the tool's packages.
     """
     code = _state_of(Path.cwd())
     if tool.samefile(Path.cwd()):
@@ -121,9 +118,6 @@ def read_lock() -> Lock:
     """Read dvc.lock; its parameters, which may hold addresses of servers, are left out.
 
     Without a dvc.lock everything is empty.
-
-    Raises:
-        InputError: it is broken.
     """
     stages = read_stages()
     if not LOCK.exists():

@@ -83,13 +83,7 @@ class Version:
 
 
 def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Version:
-    """Copy the sets to a private folder, write from the copy what is published, and check both.
-
-    Raises:
-        InputError: a file is missing or broken, or changed meanwhile.
-        ConfigError: a setting is wrong.
-        OutputError: a copy cannot be written.
-    """
+    """Copy the sets to a private folder, write from the copy what is published, and check both."""
     section = params.section(RenderParams, "render")
     names = built_sets(params.section(AssembleParams, "assemble"))
     copies = copy_sets(names, private)
@@ -120,11 +114,7 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Versi
 
 
 def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dict[str, Content]:
-    """Return the published files of the sets and some of their trajectories as session traces.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Return the published files of the sets and some of their trajectories as session traces."""
     files: dict[str, Content] = {}
     for name in names:
         for split in published_splits(name):
@@ -145,11 +135,7 @@ def _hashes_by_name(
 
 
 def add_record(version: Version, waived: Sequence[Reason]) -> None:
-    """Add lineage.json to a version, and what it says to the end of the card.
-
-    Raises:
-        InputError: dvc.lock is broken.
-    """
+    """Add lineage.json to a version, and what it says to the end of the card."""
     code = provenance.code_state()
     tool = f", with the toolkit `{code.tool}`" if code.tool else ""
     lock = provenance.read_lock()
@@ -303,12 +289,7 @@ def record(repository: str, tag: str, revision: str, waived: Sequence[Reason]) -
 def show_plan(
     hub: HubRepository, version: Version, against: Sequence[Refusal], params: PublishParams
 ) -> str:
-    """Show what would be refused and what would change, for a dry run.
-
-    Raises:
-        OutputError: the name is taken by something else.
-        ServiceError: the Hub cannot be reached or refuses.
-    """
+    """Show what would be refused and what would change, for a dry run."""
     owners = hub.writable_owners()
     remote = hub.look()
     changed = plan(hub, version.hashes, remote or Remote())
@@ -353,12 +334,7 @@ def main(arguments: Sequence[str]) -> str:
 
 
 def publish(params: Params, section: PublishParams, private: Path) -> str:
-    """Check a copy of the files, upload that copy and return the summary.
-
-    Raises:
-        OutputError: the gate refuses, or the copy cannot be written.
-        ServiceError: the Hub cannot be reached or refuses.
-    """
+    """Check a copy of the files, upload that copy and return the summary."""
     allowed = read_allowed(section.allow)
     version = prepare_sets(params, section, private)
     hub = HubRepository(section.repository)

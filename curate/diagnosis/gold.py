@@ -150,12 +150,6 @@ def _bridge_facts(
 
     A title that the question does not name is a fact where a passage under another title leads to
     it. Without a corpus every such title counts.
-
-    Args:
-        question: The question.
-        titles: Its gold titles by their bare form.
-        passages: The passages under them.
-        open_answers: The accepted answers of an open question, which are not facts on the way.
     """
     asked = padded(question.question)
     facts: list[GoldFact] = []

@@ -87,11 +87,7 @@ class BlamedPlace:
 
 
 def read_arms(analysed: Path, graded: Path) -> dict[str, Arm]:
-    """Read which trajectories the analysis blames for a decision, and the arm to try in each.
-
-    Raises:
-        InputError: The analysis is missing, or it is not one of these graded trajectories.
-    """
+    """Read which trajectories the analysis blames for a decision, and the arm to try in each."""
     _require_fresh(analysed, graded)
     found = pl.scan_parquet(analysed).select(
         "trajectory_id",

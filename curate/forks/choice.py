@@ -87,9 +87,6 @@ def choose_parents(path: Path, params: BranchParams, analysed: Path = ANALYSED) 
     points are chosen by blame, those that the analysis blames for a decision come first, evenly
     over hops and types of question.
     Imported ones are not forked: the teacher did not write them, and their licence binds a pair.
-
-    Raises:
-        InputError: Points are chosen by blame, and the analysis is missing or of other rows.
     """
     is_by_blame = params.points is PointChoice.BLAME
     blamed = read_arms(analysed, path) if is_by_blame else {}

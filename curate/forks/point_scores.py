@@ -171,12 +171,7 @@ class TriggerDoubt:
 def open_point_scores(
     params: Params, analysed: Path, parents: Collection[str]
 ) -> PointScores | None:
-    """Open what scores the points of the chosen parents; None where they are not scored.
-
-    Raises:
-        InputError: The analysis is missing or damaged.
-        ConfigError: The forking policy's model cannot be loaded.
-    """
+    """Open what scores the points of the chosen parents; None where they are not scored."""
     if params.section(BranchParams).points is not PointChoice.BLAME:
         return None
     blamed = read_blamed(analysed, parents)

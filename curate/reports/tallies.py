@@ -311,15 +311,7 @@ def mean_worth(name: str, worths: Sequence[float]) -> MeanWorth:
 
 
 def read_points(points: Path, analysed: Path) -> PointTallies:
-    """Count the points of a file.
-
-    Args:
-        points: The outcome of every point (`coa branch`).
-        analysed: The analysis (`coa analyse`), which has the number of hops of a parent.
-
-    Raises:
-        InputError: A file is missing or broken, or lacks a column.
-    """
+    """Count the points of a file."""
     tallies = PointTallies()
     num_hops = _hops_of_parents(points, analysed)
     for point in tables.read_table(points, Point):

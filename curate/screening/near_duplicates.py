@@ -119,11 +119,6 @@ class NearDuplicates:
 
         A text without words repeats nothing.
 
-        Args:
-            row_ids: The texts' ids, each of them once over all that is added.
-            single: The hashes of the texts' words.
-            notes: A note for each text, which a duplicate comes back with.
-
         Raises:
             OutputError: there is no room for the files.
         """
@@ -168,17 +163,7 @@ class _Files(NamedTuple):
 def find_in(
     folders: Sequence[Path], name: str, min_similarity: float, keys_at_once: int = KEYS_AT_ONCE
 ) -> Iterator[Duplicate]:
-    """Find the near-duplicates among texts whose files were told to stay.
-
-    Args:
-        folders: The folders of those who added texts.
-        name: The name of the files in each.
-        min_similarity: The similarity with which they were added.
-        keys_at_once: How many keys are compared at a time; 4 million take about 250 MB.
-
-    Raises:
-        OSError: A file is missing.
-    """
+    """Find the near-duplicates among texts whose files were told to stay."""
     with ExitStack() as stack:
         found: list[_Files] = []
         for folder in folders:

@@ -74,11 +74,7 @@ class Rendered(NamedTuple):
     sets: tuple[SetCard, ...]
 
     def files(self) -> dict[str, bytes]:
-        """Give the cards and their pictures by their path in a repository, the front page first.
-
-        Raises:
-            OutputError: a picture cannot be read.
-        """
+        """Give the cards and their pictures by their path in a repository, the front page first."""
         found = self.texts()
         for card in self.sets:
             for picture in card.card.pictures:
@@ -94,16 +90,7 @@ class Rendered(NamedTuple):
 
 
 def render(params: Params, section: RenderParams) -> Rendered:
-    """Measure the sets and write their cards.
-
-    Args:
-        params: All settings.
-        section: What the cards cannot count.
-
-    Raises:
-        ConfigError: a setting cannot be shown in a card.
-        InputError: a file is missing or broken, or a set is empty.
-    """
+    """Measure the sets and write their cards."""
     check(section)
     settings = shown_settings(params)
     sizes = params.section(AssembleParams, "assemble")
@@ -116,18 +103,7 @@ def render(params: Params, section: RenderParams) -> Rendered:
 def set_card(
     name: SetName, settings: Mapping[str, Any], num_asked: int, params: RenderParams
 ) -> SetCard:
-    """Measure a set and write its card.
-
-    Args:
-        name: The set.
-        settings: Of the stages that made it, without what is private.
-        num_asked: Train rows that it was asked for.
-        params: What the cards cannot count.
-
-    Raises:
-        ConfigError: the prompt cannot be shown, or a setting is missing.
-        InputError: a file is missing or broken or lacks a column, or the set is empty.
-    """
+    """Measure a set and write its card."""
     frame = facts(name)
     info = set_info(name)
     written = writers(name, frame)
@@ -205,16 +181,7 @@ def _num_prompted(frame: pl.LazyFrame, prompt: ShownPrompt) -> int:
 
 
 def front_page(cards: Sequence[SetCard], asked: AssembleParams, params: RenderParams) -> Card:
-    """Write the card of the repository that holds all sets.
-
-    Args:
-        cards: Those of the sets that were built.
-        asked: How many rows the sets were asked for.
-        params: What the cards cannot count.
-
-    Raises:
-        InputError: a file is missing or broken or lacks a column.
-    """
+    """Write the card of the repository that holds all sets."""
     sources: dict[Source, None] = {}
     models: dict[Count, None] = {}
     imported: list[Imported] = []

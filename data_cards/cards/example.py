@@ -34,10 +34,6 @@ class Example(NamedTuple):
 def show_row(name: SetName, frame: pl.LazyFrame) -> Example:
     """Show the train row of median length; among rows of equal length the smaller id comes first.
 
-    Args:
-        name: The set.
-        frame: Its facts (`data_cards.facts`).
-
     Raises:
         InputError: the set is empty.
     """

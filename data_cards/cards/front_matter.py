@@ -45,11 +45,7 @@ class SetInfo(NamedTuple):
 
 
 def set_info(name: SetName) -> SetInfo:
-    """Count the rows of a set.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Count the rows of a set."""
     return SetInfo(name, {split: tables.count_rows(local_path(name, split)) for split in SPLITS})
 
 

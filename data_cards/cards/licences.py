@@ -74,9 +74,6 @@ def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[
     """Make the Hub's fields for the licence of a set.
 
     It is unknown as soon as one source's licence is unknown.
-
-    Raises:
-        ConfigError: a licence is not an SPDX id.
     """
     for name, licence in known.items():
         _check_spdx(name, licence, "render.licenses")

@@ -65,16 +65,7 @@ class ModelCard(NamedTuple):
 
 
 def model_card(folder: Path, section: RenderParams) -> ModelCard:
-    """Measure a model's folder and write its card.
-
-    Args:
-        folder: The folder.
-        section: What the card cannot count.
-
-    Raises:
-        InputError: the folder is not a trained model, or a file is broken.
-        ConfigError: a licence is not an SPDX id.
-    """
+    """Measure a model's folder and write its card."""
     chain = trained.chain(folder)
     run = chain[-1]
     fingerprint = fingerprint_files(folder)

@@ -46,11 +46,7 @@ EFFECTS = {
 
 
 def change_table(name: SetName) -> Markdown:
-    """Count the reviewed items that concern a set by what the reviews came to; may be empty.
-
-    Raises:
-        InputError: a file is broken or lacks a column.
-    """
+    """Count the reviewed items that concern a set by what the reviews came to; may be empty."""
     if not REVIEWED.exists() or name is SetName.RL:
         return Markdown("")
     if name is SetName.COT_A:
@@ -69,11 +65,7 @@ def _effect(effect: str) -> Markdown:
 
 
 def agreement_table(name: SetName) -> Markdown:
-    """Tell how far reviewers agree on what decides; empty where no item was reviewed twice.
-
-    Raises:
-        InputError: a file is broken or lacks a column.
-    """
+    """Tell how far reviewers agree on what decides; empty where no item was reviewed twice."""
     if not AGREEMENT.exists():
         return Markdown("")
     is_of_pairs = pl.col("kind") == "pair"
@@ -96,11 +88,7 @@ def agreement_table(name: SetName) -> Markdown:
 
 
 def num_reviewed(name: SetName) -> int:
-    """Count the rows of a set that at least one person reviewed as they are now.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Count the rows of a set that at least one person reviewed as they are now."""
     if not REVIEWS.exists():
         return 0
     kind = ReviewKind.PAIR if name is SetName.COT_A else ReviewKind.TRAJECTORY
@@ -131,9 +119,6 @@ def reviews_of(item_id: str) -> Iterator[tuple[Review, str]]:
     """Yield the reviews of a trajectory or a pair, of any version, each with a summary.
 
     No summary names the reviewer.
-
-    Raises:
-        InputError: the file is broken.
     """
     if not REVIEWS.exists():
         return

@@ -92,11 +92,7 @@ def _as_list(value: Any) -> list[str]:
 
 
 def chain(folder: Path) -> list[TrainedStage]:
-    """Read the runs behind a model, from the first to its own.
-
-    Raises:
-        InputError: a folder on the way is not a trained model.
-    """
+    """Read the runs behind a model, from the first to its own."""
     run = read_run(folder)
     runs = [run]
     seen = {run.folder}
@@ -209,11 +205,7 @@ class Result(NamedTuple):
 
 
 def results(fingerprint: str) -> Iterator["Result"]:
-    """Yield the evaluations of the weights with this fingerprint.
-
-    Raises:
-        InputError: a result is broken.
-    """
+    """Yield the evaluations of the weights with this fingerprint."""
     for result in _all_results():
         if result.setting.get("model_fingerprint") == fingerprint:
             yield result

@@ -80,11 +80,7 @@ class Funnel(NamedTuple):
 
 
 def yields(name: SetName, num_rows: int) -> dict[str, Any]:
-    """Make what the template says of the yield of a set, which has so many rows.
-
-    Raises:
-        InputError: a file is missing or broken, or lacks a column.
-    """
+    """Make what the template says of the yield of a set, which has so many rows."""
     lost = funnel(name)
     overlaps = evaluation_overlaps(name)
     found: dict[str, Any] = {
@@ -115,11 +111,7 @@ def _has_turn_forks() -> bool:
 
 
 def funnel(name: SetName) -> Funnel:
-    """Count how many rows could have entered a set, and their outcomes.
-
-    Raises:
-        InputError: a file is missing or broken, or lacks a column.
-    """
+    """Count how many rows could have entered a set, and their outcomes."""
     if name is SetName.COT_A:
         unit = "points"
         outcomes = counts(scan(POINTS, ["outcome"]), "outcome")
@@ -169,12 +161,7 @@ def _excluded(name: SetName) -> pl.DataFrame:
 
 
 def funnel_table(found: Funnel, num_taken: int) -> Markdown:
-    """List every loss of a funnel with its share of the first row.
-
-    Args:
-        found: What became of the rows.
-        num_taken: Rows that are in the set.
-    """
+    """List every loss of a funnel with its share of the first row."""
     lines = [(Markdown(f"**{found.unit}**"), found.first)]
     lines += [(Markdown(f"left out: {reason}"), rows) for reason, rows in found.losses]
     lines.append((Markdown("**good enough for this set**"), found.pool))
@@ -187,9 +174,6 @@ def evaluation_overlaps(name: SetName) -> pl.DataFrame | None:
     """Read how many rows touch each evaluation set; None where nothing was screened.
 
     Those rows were left out: none of them is in the set.
-
-    Raises:
-        InputError: the screen's file is broken or lacks a column.
     """
     if not EVALUATION_SETS.exists():
         return None

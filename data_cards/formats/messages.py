@@ -172,13 +172,7 @@ def user_content(question: str) -> str:
 
 
 def chat_messages(content: str, steps: Sequence[Step], form: CallForm) -> list[dict[str, Any]]:
-    """Return the messages of a trajectory.
-
-    Args:
-        content: The user's message.
-        steps: The steps after the prompt.
-        form: How calls are written.
-    """
+    """Return the messages of a trajectory."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     for turn in turns_of(steps):
         messages += _turn_messages(turn, form)

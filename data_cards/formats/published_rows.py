@@ -78,9 +78,6 @@ def student_prompt(params: Params) -> Prompt:
     """Load the prompt that a student is trained with.
 
     The tokenizer's own chat template is left to its trainer.
-
-    Raises:
-        ConfigError: the file cannot be used.
     """
     train = params.section(TrainParams, "train")
     return Prompt.load(Path(train.prompt), train.chat_template or "{prompt}\n\n")
@@ -89,16 +86,7 @@ def student_prompt(params: Params) -> Prompt:
 def write_published(
     names: Iterable[SetName], folder: Path, prompt: Prompt | None = None
 ) -> list[Path]:
-    """Write the splits of these sets into a folder; skip one without a file here.
-
-    Args:
-        names: The sets.
-        folder: The folder.
-        prompt: The prompt of pairs, in place of the one of their teacher.
-
-    Raises:
-        InputError: a file is broken.
-    """
+    """Write the splits of these sets into a folder; skip one without a file here."""
     written = []
     for name in names:
         form = call_form_of(name)
@@ -123,20 +111,12 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 
 
 def read_records(name: SetName, split: str) -> Iterator[Any]:
-    """Read the records of a split, which are what this project has.
-
-    Raises:
-        InputError: the file is missing or broken.
-    """
+    """Read the records of a split, which are what this project has."""
     return tables.read_table(local_path(name, split), RECORDS[name])
 
 
 def call_form_of(name: SetName) -> CallForm:
-    """Find how the calls of a set are written, as in all sets that have a file.
-
-    Raises:
-        InputError: a file is broken.
-    """
+    """Find how the calls of a set are written, as in all sets that have a file."""
     form = call_form(_steps_of(HAS_TRAJECTORIES))
     return replace(form, tools=call_form(_steps_of([name])).tools)
 
@@ -153,11 +133,7 @@ def _splits_of(name: SetName) -> list[str]:
 
 
 def read_published(name: SetName, split: str, folder: Path) -> Iterator[PublishedRow]:
-    """Read the published rows of a split.
-
-    Raises:
-        InputError: the file is missing or broken.
-    """
+    """Read the published rows of a split."""
     path = published_file(name, split, folder)
     file = tables.open_parquet(path)
     known = {"messages", "tools", *_TEXTS, *_WORTHS}

@@ -20,11 +20,7 @@ HARNESS = "coa-toolkit"
 
 
 def trace_files(name: SetName, count: int) -> dict[str, bytes]:
-    """Return the first validation rows of a set as trace files, by their path in its repository.
-
-    Raises:
-        InputError: the set's file is missing or broken.
-    """
+    """Return the first validation rows of a set as trace files, by their path in its repository."""
     rows = tables.read_table(local_path(name, "validation"), GradedTrajectory)
     files = {}
     for position, row in enumerate(islice(rows, count)):

@@ -54,11 +54,7 @@ def hashes_of(content: Content) -> Hashes:
 
 
 def copy_sets(names: Iterable[SetName], to: Path) -> tuple[Copy, ...]:
-    """Copy the files of these sets; skip a missing one, which the checks will name.
-
-    Raises:
-        OutputError: a copy cannot be written.
-    """
+    """Copy the files of these sets; skip a missing one, which the checks will name."""
     copies = []
     for name in names:
         for split in SPLITS:

@@ -131,9 +131,6 @@ def check_sets(
         params: What is published where.
         known_licences: `render.licenses`.
         published: The folder with the files to be published.
-
-    Raises:
-        InputError: a file is missing or broken.
     """
     names = [card.info.name for card in cards]
     models: list[str] = []
@@ -172,10 +169,6 @@ def tree_refusals(stage: str, tool: Path = ROOT) -> list[Refusal]:
     """Find what stands against the working tree.
 
     That is code that is not committed, and a dvc.lock that does not belong to the files.
-
-    Args:
-        stage: The stage up to which dvc.lock is checked; empty to leave it unchecked.
-        tool: The folder of the tool's packages.
     """
     found = []
     code = provenance.code_state(tool)
@@ -206,13 +199,6 @@ def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> 
     What the screen found may not be published; only it compares what the policy wrote. Its file is
     not taken on trust alone: the question of every row is compared with every evaluation question
     again. Where there is no evaluation set, that is a refusal of its own.
-
-    Args:
-        names: The sets.
-        screen: The section of that name in params.yaml, which names the evaluation files.
-
-    Raises:
-        InputError: a file is missing or broken.
     """
     for path in (EXCLUDED, EVALUATION_SETS):
         if not path.exists():

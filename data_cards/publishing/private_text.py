@@ -78,15 +78,7 @@ class PrivateText(NamedTuple):
 
 
 def find_private(text: str, phone_region: str) -> list[PrivateText]:
-    """Find what is private in `text`, the first of each kind.
-
-    Args:
-        text: Any text.
-        phone_region: A country such as `US`, whose numbers count without +1 too; empty for none.
-
-    Raises:
-        MissingExtraError: the libraries are not installed.
-    """
+    """Find what is private in `text`, the first of each kind."""
     readers: dict[PrivateKind, Callable[[str], Iterator[str]]] = {
         PrivateKind.EMAIL: find_emails,
         PrivateKind.PHONE: lambda window: find_phones(window, phone_region),
@@ -124,11 +116,7 @@ def _windows(text: str) -> Iterator[str]:
 
 
 def find_emails(text: str) -> Iterator[str]:
-    """Find every e-mail address in a folded text.
-
-    Raises:
-        MissingExtraError: linkify-it-py is not installed.
-    """
+    """Find every e-mail address in a folded text."""
     if "@" not in text:
         return
     for found in _EMAIL.finditer(text):
@@ -311,11 +299,7 @@ _MIN_CHANGES = 4
 
 
 def find_keys(text: str) -> Iterator[str]:
-    """Find every key in a text; the text is folded and no longer than a window.
-
-    Raises:
-        MissingExtraError: detect-secrets is not installed.
-    """
+    """Find every key in a text; the text is folded and no longer than a window."""
     for pattern in _detectors():
         for found in pattern.finditer(text):
             yield found[0]
