@@ -231,7 +231,10 @@ class Deployment:
         num_sent = 0
         remaining = iter(items)
         while batch := list(islice(remaining, _RECORDS_AT_ONCE)):
-            records = [_record(item) for item in batch]
+            records = []
+            for item in batch:
+                record = {"external_id": item.record_id, "fields": dict(item.fields)}
+                records.append({**record, "metadata": dict(item.metadata)})
             path = f"/api/v1/datasets/{data_set.id}/records/bulk"
             self.request("PUT", path, json={"items": records})
             num_sent += len(batch)
@@ -269,15 +272,6 @@ def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else type(error).__name__
     return first[:300]
-
-
-def _record(item: "Item") -> dict[str, Any]:
-    """Write an item as a record of Argilla's API."""
-    return {
-        "external_id": item.record_id,
-        "fields": dict(item.fields),
-        "metadata": dict(item.metadata),
-    }
 
 
 def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":

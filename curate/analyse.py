@@ -104,10 +104,9 @@ def analyse_all(
 
 def failed_questions(path: Path) -> set[str]:
     """Collect the ids of the questions that a trajectory failed: only their passages are needed."""
-    tables.require_columns(
-        path, tables.open_parquet(path).schema_arrow.names, ["trajectory", "grade"]
+    rows = tables.scan(path, ["trajectory", "grade"]).filter(
+        ~pl.col("grade").struct.field("exact_match")
     )
-    rows = pl.scan_parquet(path).filter(~pl.col("grade").struct.field("exact_match"))
     ids = rows.select(pl.col("trajectory").struct.field("question_id")).unique()
     return set(ids.collect(engine="streaming").to_series())
 

@@ -42,9 +42,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def count_dropped(path: Path) -> Counter[Mode]:
     """Count the rows of each mode that the filter dropped."""
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, ["row"])
     mode = pl.col("row").struct.field("trajectory").struct.field("mode").alias("mode")
-    counted = pl.scan_parquet(path).group_by(mode).len().collect()
+    counted = tables.scan(path, ["row"]).group_by(mode).len().collect()
     dropped: Counter[Mode] = Counter()
     for name, count in counted.iter_rows():
         dropped[Mode(name)] = count

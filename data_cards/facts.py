@@ -37,12 +37,6 @@ _OLD_TOOL = "search"
 _QUESTION_COLUMNS = ("question_id", "question", "question_type", "num_hops", "source")
 
 
-def scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    """Open a parquet file as a lazy table."""
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
-    return pl.scan_parquet(path)
-
-
 def collect(frame: pl.LazyFrame) -> pl.DataFrame:
     """Compute the rows of a lazy table, reading a part at a time."""
     return frame.collect(engine="streaming")
@@ -92,13 +86,13 @@ def _question_ids(names: Sequence[SetName], split: str) -> pl.LazyFrame:
 
 def _questions() -> pl.LazyFrame:
     """Read the columns of questions that trajectories and pairs lack."""
-    return scan(QUESTIONS, _QUESTION_COLUMNS).select(
+    return tables.scan(QUESTIONS, _QUESTION_COLUMNS).select(
         "question_id", "question_type", "num_hops", "source"
     )
 
 
 def _trajectory_facts(path: Path) -> pl.LazyFrame:
-    frame = scan(path, ("trajectory", "grade"))
+    frame = tables.scan(path, ("trajectory", "grade"))
     flat = frame.select(
         pl.col("trajectory").struct.unnest(), pl.col("grade").struct.field("exact_match")
     )
@@ -132,7 +126,7 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
 def _pair_facts(path: Path) -> pl.LazyFrame:
     act = pl.col("num_act_correct") / pl.col("num_act")
     think = pl.col("num_think_correct") / pl.col("num_think")
-    frame = scan(path, _PAIR_COLUMNS)
+    frame = tables.scan(path, _PAIR_COLUMNS)
     found = frame.collect_schema()
     forker = pl.col("fork_model") if "fork_model" in found else pl.lit("")
     is_another = (forker != "") & (forker != pl.col("model"))
@@ -162,7 +156,7 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
 
 
 def _question_facts(path: Path) -> pl.LazyFrame:
-    return scan(path, _QUESTION_COLUMNS).select(
+    return tables.scan(path, _QUESTION_COLUMNS).select(
         "question_id",
         "question_type",
         "num_hops",

@@ -109,7 +109,10 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Versi
         files = {**cards, **set_files(names, publish.num_traces, published)}
     require_unchanged(copies)
     num_rows = sum(card.info.num_rows for card in rendered.sets)
-    hashes_by_name = _hashes_by_name(files, hashes)
+    hashes_by_name = {}
+    for name, content in files.items():
+        known = hashes.get(content) if isinstance(content, Path) else None
+        hashes_by_name[name] = known or hashes_of(content)
     return Version(f"{num_rows:,} rows", files, hashes_by_name, refusals)
 
 
@@ -122,16 +125,6 @@ def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dic
         if name in HAS_TRAJECTORIES:
             files |= trace_files(name, num_traces)
     return files
-
-
-def _hashes_by_name(
-    files: Mapping[str, Content], known: Mapping[Path, Hashes]
-) -> dict[str, Hashes]:
-    """Return the hashes of all files; a copy's are those that were taken before the checks."""
-    hashes = {}
-    for name, content in files.items():
-        hashes[name] = known[content] if isinstance(content, Path) else hashes_of(content)
-    return hashes
 
 
 def add_record(version: Version, waived: Sequence[Reason]) -> None:
@@ -328,25 +321,20 @@ def main(arguments: Sequence[str]) -> str:
             where="publish.repository",
             expected="owner/name",
         )
+    allowed = read_allowed(section.allow)
     remove_leftovers(FOLDER)
     with working_folder(FOLDER) as private:
-        return publish(params, section, private)
-
-
-def publish(params: Params, section: PublishParams, private: Path) -> str:
-    """Check a copy of the files, upload that copy and return the summary."""
-    allowed = read_allowed(section.allow)
-    version = prepare_sets(params, section, private)
-    hub = HubRepository(section.repository)
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    waived = sorted({refusal.reason for refusal in version.refusals} & allowed)
-    add_record(version, waived)
-    if section.dry_run:
-        against = [refusal for refusal in version.refusals if refusal.reason not in allowed]
-        return show_plan(hub, version, against, section)
-    enforce(version.refusals, allowed)
-    tag, revision, num_changed = upload(hub, version, section)
+        version = prepare_sets(params, section, private)
+        hub = HubRepository(section.repository)
+        if not sys.stderr.isatty():
+            disable_progress_bars()
+        waived = sorted({refusal.reason for refusal in version.refusals} & allowed)
+        add_record(version, waived)
+        if section.dry_run:
+            against = [refusal for refusal in version.refusals if refusal.reason not in allowed]
+            return show_plan(hub, version, against, section)
+        enforce(version.refusals, allowed)
+        tag, revision, num_changed = upload(hub, version, section)
     is_new = record(section.repository, tag, revision, waived)
     to_commit = f"; {provenance.RECORDS} has a new line: commit it" if is_new else ""
     what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"

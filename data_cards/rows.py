@@ -13,7 +13,7 @@ from coa.records.trajectory import Trajectory, is_imported
 from coa.store import tables
 from coa.store.files import FORKS, GRADED, INGESTED, SAMPLED
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.facts import collect, id_column, scan
+from data_cards.facts import collect, id_column
 from data_cards.formats.published_rows import RECORDS
 from data_cards.formats.published_rows import Record as SetRow
 
@@ -23,7 +23,7 @@ _TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
 
 def find_one(path: Path, record: type[Record], condition: pl.Expr) -> Record | None:
     """Find the first row of a file for which a condition holds."""
-    rows = scan(path, tables.required_columns(record))
+    rows = tables.scan(path, tables.required_columns(record))
     found = collect(rows.filter(condition).head(1)).to_dicts()
     return msgspec.convert(found[0], record) if found else None
 

@@ -11,7 +11,7 @@ from data_cards.cards import model_card, trained
 from data_cards.cards.trained import Result
 from data_cards.settings import RenderParams
 
-SETTING = {"model": "data/train/sft2", "split": "test", "mode": "coa", "search": "s1"}
+SETTING = {"model_fingerprint": "f1", "split": "test", "mode": "coa", "search": "s1"}
 
 
 def metrics(value: float, num: int) -> dict[str, dict[str, float] | None]:
@@ -23,7 +23,7 @@ def write(**more: Any) -> Result:
     Path("results/evaluate").mkdir(parents=True)
     values = {"setting": SETTING, "num_questions": 30, "metrics": metrics(0.4, 30), **more}
     Path("results/evaluate/sft2.json").write_text(json.dumps(values))
-    (found,) = trained._all_results()
+    (found,) = trained.results("f1")
     return found
 
 

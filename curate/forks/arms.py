@@ -191,35 +191,30 @@ class Trial:
         self._results.write_fork(row)
         place = next(self._expected)
         if place.number not in self._tallies:
-            self._tallies[place.number] = self._begin(place.fork)
+            tallies = {arm: _ArmTally() for arm in Arm}
+            if not self._tries_both:
+                # The parent is the one sample of its own arm.
+                is_parent_right = self._is_parent_right(place.fork)
+                own = Arm.THINK if place.fork.arm is Arm.ACT else Arm.ACT
+                parent = ArmSample(1, int(is_parent_right))
+                tallies[own] = _ArmTally(parent, 1, {is_parent_right: _PARENT})
+            self._tallies[place.number] = tallies
         tally = self._tallies[place.number][place.arm]
         is_correct = is_right(row, self._settings.right_by)
         if is_correct is not None and is_sound(row):
             tally.num_sound += 1
             if takes_arm(row, place.fork, place.arm):
                 tally.sample = add_to_sample(tally.sample, row, place.fork, is_correct=is_correct)
-                self._keep(tally, row, is_correct=is_correct)
+                # The first right and the first wrong continuation of an arm are kept.
+                if is_correct not in tally.first:
+                    tally.first[is_correct] = self._num_kept
+                    self._kept.put(self._num_kept, row)
+                    self._num_kept += 1
         if place.is_last:
             self._look(place)
 
-    def _begin(self, fork: Fork) -> dict[Arm, _ArmTally]:
-        """Return what is known before the first continuation: of one arm alone, the parent."""
-        tallies = {arm: _ArmTally() for arm in Arm}
-        if not self._tries_both:
-            is_correct = self._is_parent_right(fork)
-            own = Arm.THINK if fork.arm is Arm.ACT else Arm.ACT
-            tallies[own] = _ArmTally(ArmSample(1, int(is_correct)), 1, {is_correct: _PARENT})
-        return tallies
-
     def _is_parent_right(self, fork: Fork) -> bool:
         return bool(is_right(fork.parent, self._settings.right_by))
-
-    def _keep(self, tally: _ArmTally, row: GradedTrajectory, *, is_correct: bool) -> None:
-        """Keep the first right and the first wrong continuation of an arm."""
-        if is_correct not in tally.first:
-            tally.first[is_correct] = self._num_kept
-            self._kept.put(self._num_kept, row)
-            self._num_kept += 1
 
     def _look(self, place: _Place) -> None:
         """Close a point that is clear or has no budget left; others stay for the next round."""
@@ -228,7 +223,10 @@ class Trial:
         worth: Worth | None = None
         outcome: PointOutcome | None
         if not all(tally.sample.num for tally in tallies.values()):
-            outcome = _missing_arm(tallies) if is_spent else None
+            outcome = None
+            if is_spent:
+                has_sound = all(tally.num_sound for tally in tallies.values())
+                outcome = PointOutcome.OFF_ARM if has_sound else PointOutcome.UNSOUND
         elif self._tries_both:
             act, think = tallies[Arm.ACT].sample, tallies[Arm.THINK].sample
             worth = estimate_worth(act, think, self._settings.search_price, self._confidence)
@@ -360,14 +358,6 @@ def add_to_sample(
         # A fork's own tokens are those after the point: its prefix counts as prompt.
         num_tokens=sample.num_tokens + row.trajectory.num_policy_tokens,
     )
-
-
-def _missing_arm(tallies: Mapping[Arm, _ArmTally]) -> PointOutcome:
-    """Tell why an arm has no continuation that counts, once the budget is spent."""
-    for tally in tallies.values():
-        if not tally.num_sound:
-            return PointOutcome.UNSOUND
-    return PointOutcome.OFF_ARM
 
 
 def mine_pair(row: GradedTrajectory, *settings: str) -> PreferencePair | None:

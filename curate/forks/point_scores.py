@@ -71,7 +71,8 @@ class PointScores:
         parent = forks[0].parent.trajectory
         blamed = self._blamed.get(parent.trajectory_id, ())
         blames = _find_blames(parent.steps, blamed, forks)
-        wrong_from = _first_primary(blames)
+        primary = [point for point, blame in blames.items() if blame.weight == _PRIMARY]
+        wrong_from = min(primary, default=None)  # The outcome was decided there.
         scored = []
         for fork, doubt in zip(forks, self._doubts(forks), strict=True):
             blame = blames.get(fork.point)
@@ -95,12 +96,6 @@ def _find_blames(
             blames.setdefault(point, _Blame(weight, place.cause))
             weight = _LESSER
     return blames
-
-
-def _first_primary(blames: Mapping[int, _Blame]) -> int | None:
-    """Find the first point at which the outcome was decided; None where none is blamed for it."""
-    points = [point for point, blame in blames.items() if blame.weight == _PRIMARY]
-    return min(points, default=None)
 
 
 def doubt_in_words(forks: Sequence[Fork]) -> list[float]:

@@ -321,9 +321,8 @@ def read_points(points: Path, analysed: Path) -> PointTallies:
 
 def _hops_of_parents(points: Path, analysed: Path) -> Mapping[str, int | None]:
     """Read the number of hops of the forked trajectories, by id."""
-    columns = tables.open_parquet(points).schema_arrow.names
-    tables.require_columns(points, columns, tables.required_columns(Point))
-    parents = pl.scan_parquet(points).select(trajectory_id="parent_id")
+    columns = tables.required_columns(Point)
+    parents = tables.scan(points, columns).select(trajectory_id="parent_id")
     rows = pl.scan_parquet(analysed).select("trajectory_id", "num_hops")
     found = rows.join(parents, on="trajectory_id", how="semi").collect()
     return dict(found.iter_rows())

@@ -3,7 +3,7 @@
 `data_cards.cards.trained` reads the folder; templates/model.md has the text around the tables.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,11 +69,14 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
     chain = trained.chain(folder)
     run = chain[-1]
     fingerprint = fingerprint_files(folder)
-    results = list(trained.results(fingerprint))
+    results = trained.results(fingerprint)
     teachers, set_sources = models_and_sources(trained.sets_of(chain))
     sources = list(dict.fromkeys([*set_sources, *trained.other_sources(chain)]))
     title = f"{section.title}: {folder.name}"
-    base = trained.base_of(chain)
+    base = chain[0].init
+    settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
+    prompt = Prompt.load(Path(settings["prompt"]), settings["chat_template"] or "{prompt}")
+    files = [(inline(path), inline(sha256)) for path, sha256 in trained.data_files(chain).items()]
     context = {
         "title": title,
         "stage": run.stage,
@@ -82,10 +85,10 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
         "name": "model",
         "is_all_scripted": False,
         "scripted": ", ".join(inline(name) for name in teachers if is_scripted(name)),
-        "prompt": fence(_read_prompt(folder)),
+        "prompt": fence(prompt.fill("{question}").rstrip("\n")),
         "chain": _chain_table(chain),
         "has_curves": (folder / "curves.png").exists(),
-        "data": _data_table(trained.data_files(chain)),
+        "data": table(("file", "SHA-256"), files),
         "masks": Markdown(_MASKS.get(run.stage, "")),
         "results": results_table(results),
         "fingerprint": fingerprint,
@@ -94,13 +97,6 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
     }
     data = _metadata(results, sources, section, title=title, base=base)
     return ModelCard(assemble_card(data, fill("model.md", context)), chain, results)
-
-
-def _read_prompt(folder: Path) -> str:
-    """Read the prompt of a run inside its chat template, with `{question}` in its place."""
-    settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
-    prompt = Prompt.load(Path(settings["prompt"]), settings["chat_template"] or "{prompt}")
-    return prompt.fill("{question}").rstrip("\n")
 
 
 def _chain_table(runs: Sequence[TrainedStage]) -> Markdown:
@@ -112,11 +108,6 @@ def _chain_table(runs: Sequence[TrainedStage]) -> Markdown:
         rate = Markdown(str(run.arguments.get("learning_rate", "")))
         rows.append([name, objective, data, run.steps, rate])
     return table(("run", "objective", "on", "steps", "learning rate"), rows)
-
-
-def _data_table(hashes: Mapping[str, str]) -> Markdown:
-    rows = [(inline(path), inline(sha256)) for path, sha256 in hashes.items()]
-    return table(("file", "SHA-256"), rows)
 
 
 def results_table(found: Sequence[Result]) -> Markdown | str:

@@ -23,7 +23,7 @@ from coa.store.reviews import (
 from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, words
 from data_cards.cards.sources import counts
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.facts import collect, scan
+from data_cards.facts import collect
 
 _DECISIVE_QUESTIONS = ("verdict", "preference", "same_answer")
 _CAME_TO = "what the reviews came to"
@@ -55,7 +55,7 @@ def change_table(name: SetName) -> Markdown:
         # A trajectory's id is {question}/{mode}/{index}.
         mode = pl.col("item_id").str.split("/").list.get(-2, null_on_oob=True)
         concerns = (pl.col("kind") != "pair") & (mode == str(name))
-    reviewed = scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns)
+    reviewed = tables.scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns)
     found = counts(reviewed.select(pl.col("effect").alias(_CAME_TO)), _CAME_TO)
     return frame_table(found.rename({"rows": "items"}), {_CAME_TO: _effect})
 
@@ -73,7 +73,7 @@ def agreement_table(name: SetName) -> Markdown:
     is_between_reviewers = pl.col("between") == "reviewers"
     is_decisive = pl.col("question").is_in(_DECISIVE_QUESTIONS)
     columns = ["kind", "between", "question", "num_items", "equal_share", "alpha"]
-    rows = scan(AGREEMENT, columns).filter(concerns & is_between_reviewers & is_decisive)
+    rows = tables.scan(AGREEMENT, columns).filter(concerns & is_between_reviewers & is_decisive)
     shown = rows.select(
         "question",
         items="num_items",

@@ -12,6 +12,7 @@ import polars as pl
 from coa.errors import InputError
 from coa.policy.chat.families import ForkWay
 from coa.rollout.points import PointOutcome
+from coa.store import tables
 from coa.store.files import (
     ANALYSED,
     DROPPED,
@@ -27,7 +28,7 @@ from data_cards.cards.contents import count_table
 from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, share, table, words
 from data_cards.cards.sources import counts
 from data_cards.catalogue import HAS_TRAJECTORIES, SetName
-from data_cards.facts import collect, scan
+from data_cards.facts import collect
 
 _STAGES = {SetName.COT: "sample_cot", SetName.COA: "sample_coa", SetName.COT_A: "branch"}
 """The stage that paid for a set; questions cost nothing."""
@@ -96,7 +97,7 @@ def yields(name: SetName, num_rows: int) -> dict[str, Any]:
     }
     if name in HAS_TRAJECTORIES and ANALYSED.exists():
         has_failed = (pl.col("mode") == str(name)) & pl.col("cause").is_not_null()
-        causes = counts(scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
+        causes = counts(tables.scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
         found["causes"] = count_table(causes, words)
         found["num_failed"] = causes["rows"].sum()
     return found
@@ -104,7 +105,7 @@ def yields(name: SetName, num_rows: int) -> dict[str, Any]:
 
 def _has_turn_forks() -> bool:
     """Tell whether points of the run were forked turn by turn; older files do not say."""
-    points = scan(POINTS, ["outcome"])
+    points = tables.scan(POINTS, ["outcome"])
     if "way" not in points.collect_schema():
         return False
     return _num_rows(points.filter(pl.col("way") != ForkWay.TEXT)) > 0
@@ -114,23 +115,25 @@ def funnel(name: SetName) -> Funnel:
     """Count how many rows could have entered a set, and their outcomes."""
     if name is SetName.COT_A:
         unit = "points"
-        outcomes = counts(scan(POINTS, ["outcome"]), "outcome")
+        outcomes = counts(tables.scan(POINTS, ["outcome"]), "outcome")
         first = int(outcomes["rows"].sum())
         lost = outcomes.filter(pl.col("outcome") != str(PointOutcome.PAIRED))
     elif name is SetName.RL:
         unit = "train questions"
-        questions = scan(QUESTIONS, ["question_id", "split"]).filter(pl.col("split") == "train")
+        questions = tables.scan(QUESTIONS, ["question_id", "split"]).filter(
+            pl.col("split") == "train"
+        )
         question_id = pl.col("trajectory").struct.field("question_id")
-        sampled = scan(GRADED, ["trajectory"]).select(question_id).unique()
+        sampled = tables.scan(GRADED, ["trajectory"]).select(question_id).unique()
         first = _num_rows(questions)
         left = _num_rows(questions.join(sampled, on="question_id", how="anti"))
         lost = pl.DataFrame({"reason": ["sampled_for_trajectories"], "rows": [first - left]})
     else:
         unit = "trajectories"
         mode_of_kept = pl.col("trajectory").struct.field("mode")
-        kept = scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(name))
+        kept = tables.scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(name))
         mode_of_dropped = pl.col("row").struct.field("trajectory").struct.field("mode")
-        dropped = scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(name))
+        dropped = tables.scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(name))
         lost = counts(dropped, "reason")
         first = _num_rows(kept) + int(lost["rows"].sum())
     losses = [(words(reason), rows) for reason, rows in lost.iter_rows()]
@@ -157,7 +160,7 @@ def _excluded(name: SetName) -> pl.DataFrame:
         # A trajectory's id is {question}/{mode}/{index}.
         mode = pl.col("row_id").str.split("/").list.get(-2, null_on_oob=True)
         belongs = (what == "trajectory") & (mode == str(name))
-    return counts(scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs), "reason")
+    return counts(tables.scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs), "reason")
 
 
 def funnel_table(found: Funnel, num_taken: int) -> Markdown:
@@ -185,7 +188,7 @@ def evaluation_overlaps(name: SetName) -> pl.DataFrame | None:
     elif name is SetName.RL:
         column = "num_train_questions"
         unit = "questions"
-    found = scan(EVALUATION_SETS, ["name", "num_questions", column]).select(
+    found = tables.scan(EVALUATION_SETS, ["name", "num_questions", column]).select(
         pl.col("name").alias("evaluation set"),
         pl.col("num_questions").alias("questions compared"),
         pl.col(column).alias(f"{unit} that touch it, left out"),

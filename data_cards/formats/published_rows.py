@@ -138,18 +138,12 @@ def read_published(name: SetName, split: str, folder: Path) -> Iterator[Publishe
     file = tables.open_parquet(path)
     known = {"messages", "tools", *_TEXTS, *_WORTHS}
     columns = [column for column in file.schema_arrow.names if column in known]
-    records = _read_back(name, path)
+    records: Iterator[Record] = tables.read_table(path, RECORDS[name])
+    if name is SetName.COT_A:
+        records = (row.pair for row in tables.read_table(path, _PublishedPair))
     for batch in tables.parquet_batches(path, file, columns):
         for flat in batch.to_pylist():
             yield PublishedRow(next(records), flat)
-
-
-def _read_back(name: SetName, path: Path) -> Iterator[Record]:
-    if name is SetName.COT_A:
-        for row in tables.read_table(path, _PublishedPair):
-            yield row.pair
-    else:
-        yield from tables.read_table(path, RECORDS[name])
 
 
 def _schema(name: SetName, form: CallForm) -> pa.Schema:
@@ -239,17 +233,14 @@ def flat_fault(row: PublishedRow) -> str:
         for column, value in _pair_columns(record).items():
             if column != "prompt" and flat[column] != value:
                 return f"the column {column} differs from the pair"
-        return _prompt_fault(str(flat["prompt"]), record)
+        # The prompt is the teacher's, or another one with the same question.
+        prompt = str(flat["prompt"])
+        begun = protocol.render(record.prefix)
+        has_question = user_content(record.question) in prompt
+        asks = has_question and prompt.endswith(f"{protocol.THINK_OPEN}\n{begun}")
+        is_sound = asks or prompt == record.prompt + begun
+        return "" if is_sound else "the column prompt differs from the pair"
     return _message_fault(flat["messages"], record.trajectory.steps)
-
-
-def _prompt_fault(prompt: str, pair: PreferencePair) -> str:
-    """Say whether a pair's published prompt is neither its teacher's nor one with its question."""
-    begun = protocol.render(pair.prefix)
-    asked = " ".join(protocol.neutralise(pair.question).split())
-    is_own = prompt == pair.prompt + begun
-    asks = asked in prompt and prompt.endswith(f"{protocol.THINK_OPEN}\n{begun}")
-    return "" if is_own or asks else "the column prompt differs from the pair"
 
 
 def _message_fault(messages: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> str:

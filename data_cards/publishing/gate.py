@@ -21,6 +21,7 @@ from coa.records.exclusions import ExclusionReason
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.records.trajectory import Author, Step
+from coa.store import tables
 from coa.store.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
 from coa.store.shipped import ROOT
 from data_cards import provenance
@@ -28,7 +29,7 @@ from data_cards.cards import licences
 from data_cards.cards.card import SetCard
 from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName
-from data_cards.facts import collect, facts, scan
+from data_cards.facts import collect, facts
 from data_cards.formats.published_rows import (
     Record,
     flat_fault,
@@ -124,45 +125,31 @@ def check_sets(
 ) -> list[Refusal]:
     """Find everything that stands against publishing the sets.
 
-    Args:
-        cards: The sets' cards, as rendered from the files.
-        stale_cards: Files under data/render/ that differ from what is rendered from the files.
-        settings: The sections of params.yaml that shape a set.
-        params: What is published where.
-        known_licences: `render.licenses`.
-        published: The folder with the files to be published.
+    `cards` are rendered from the files, and `stale_cards` are files under data/render/ that differ
+    from them; `settings` are the sections of params.yaml that shape a set.
     """
     names = [card.info.name for card in cards]
     models: list[str] = []
     conflicts: list[str] = []
     for card in cards:
-        models += [model.value for model in card.models]
-        models += [one.model for one in card.imported]
-        conflicts += licences.conflicts(card.sources, known_licences)
+        models += [model.value for model in card.writers.models]
+        models += [one.model for one in card.writers.imported]
+        conflicts += licences.conflicts(card.writers.sources, known_licences)
     found: list[Refusal] = []
     if not names:
         found.append(Refusal(Reason.NO_SET, "no set was built: the front card says why"))
     found += evaluation_refusals(names, settings.get("screen", {}))
     found += row_refusals(names, params.phone_region, published)
     found += [Refusal(Reason.LICENCE, line) for line in dict.fromkeys(conflicts)]
-    found += _teacher_refusals(models)
+    scripted = sorted({model for model in models if is_scripted(model)})
+    if scripted:
+        found.append(Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program"))
     found += tree_refusals("render")
     found += review_refusals(names, params.required_reviews)
-    found += _card_refusals(stale_cards, "dvc repro render")
+    if stale_cards:
+        stale = f"{shown(stale_cards)}: render again (dvc repro render)"
+        found.append(Refusal(Reason.CARD_OUT_OF_DATE, stale))
     return found
-
-
-def _card_refusals(stale: Sequence[str], fix: str) -> list[Refusal]:
-    if not stale:
-        return []
-    return [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")]
-
-
-def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
-    scripted = sorted({model for model in models if is_scripted(model)})
-    if not scripted:
-        return []
-    return [Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program")]
 
 
 def tree_refusals(stage: str, tool: Path = ROOT) -> list[Refusal]:
@@ -208,7 +195,7 @@ def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> 
     more = Path(screen.get("evaluation", QUESTIONS))
     columns = screen.get("evaluation_columns", {})
     questions = EvaluationQuestions(read_evaluation(QUESTIONS, more, columns))
-    compared = collect(scan(EVALUATION_SETS, ["num_questions"]))["num_questions"]
+    compared = collect(tables.scan(EVALUATION_SETS, ["num_questions"]))["num_questions"]
     if not compared.sum() or not len(questions):
         yield Refusal(Reason.NO_EVALUATION_SET, _NOTHING_COMPARED)
     for name in names:
@@ -219,7 +206,7 @@ def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> 
 
 def _screened(name: SetName) -> list[str]:
     """Name the rows of a set that the screen found and that are in the set all the same."""
-    excluded = scan(EXCLUDED, ["row_id", "reason", "detail"])
+    excluded = tables.scan(EXCLUDED, ["row_id", "reason", "detail"])
     touched = excluded.filter(pl.col("reason") != ExclusionReason.NEAR_DUPLICATE)
     rows = facts(name).select("row_id").join(touched, on="row_id", how="inner").sort("row_id")
     found = collect(rows.select("row_id", "detail"))

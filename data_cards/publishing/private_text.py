@@ -15,12 +15,12 @@ the first characters. Texts may be hostile, so they are read in windows and no p
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -87,21 +87,11 @@ def find_private(text: str, phone_region: str) -> list[PrivateText]:
     windows = list(_windows(text))
     found = []
     for kind, read in readers.items():
-        first = _first(read, windows)
+        matches = chain.from_iterable(read(window) for window in windows)
+        first = next(matches, "")
         if first:
-            found.append(_shortened(kind, first))
+            found.append(PrivateText(kind, f"{first[:4]}... ({len(first)} characters)"))
     return found
-
-
-def _shortened(kind: PrivateKind, found: str) -> PrivateText:
-    return PrivateText(kind, f"{found[:4]}... ({len(found)} characters)")
-
-
-def _first(read: Callable[[str], Iterator[str]], windows: Iterable[str]) -> str | None:
-    for window in windows:
-        for match in read(window):
-            return match
-    return None
 
 
 def _windows(text: str) -> Iterator[str]:
@@ -402,11 +392,11 @@ def fold(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text.translate(_REPLACED)).translate(_REPLACED)
     if plain.isascii() and plain.replace("\n", "").isprintable():
         return plain
-    return "".join(sign for sign in _VARIATIONS.sub("", plain) if _is_seen(sign))
-
-
-def _is_seen(sign: str) -> bool:
-    return sign in "\n\t" or unicodedata.category(sign) not in _INVISIBLE
+    seen = []
+    for sign in _VARIATIONS.sub("", plain):
+        if sign in "\n\t" or unicodedata.category(sign) not in _INVISIBLE:
+            seen.append(sign)
+    return "".join(seen)
 
 
 def undisguise(folded: str) -> str:
@@ -417,12 +407,7 @@ def undisguise(folded: str) -> str:
     plain = _ESCAPED_SIGN.sub("", plain)
     plain = _BRACKETED_AT.sub("@", plain)
     plain = _BRACKETED_DOT.sub(".", plain)
-    plain = _SPOKEN.sub(_written_address, plain)
+    plain = _SPOKEN.sub(lambda said: f"{said[1]}@{_SPOKEN_DOT.sub('.', said[2])}", plain)
     plain = _SHOUTED_AT.sub("@", plain)
     plain = _SPACED_AT.sub("@", plain)
     return _SPACED_HOST.sub(lambda host: "".join(host[0].split()), plain)
-
-
-def _written_address(spoken: re.Match[str]) -> str:
-    host = _SPOKEN_DOT.sub(".", spoken[2])
-    return f"{spoken[1]}@{host}"
