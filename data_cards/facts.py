@@ -63,7 +63,9 @@ def facts(name: SetName) -> pl.LazyFrame:
     frame = pl.concat(splits)
     if name is SetName.RL:
         return frame
-    return frame.join(_questions(), on="question_id", how="left")
+    columns = ("question_id", "question_type", "num_hops", "source")
+    questions = tables.scan(QUESTIONS, columns).select(columns)
+    return frame.join(questions, on="question_id", how="left")
 
 
 def num_questions_in_both_splits(names: Sequence[SetName]) -> int:
@@ -82,13 +84,6 @@ def _question_ids(names: Sequence[SetName], split: str) -> pl.LazyFrame:
         rows = facts(name).filter(pl.col("split") == split)
         ids.append(rows.select("question_id"))
     return pl.concat(ids).unique()
-
-
-def _questions() -> pl.LazyFrame:
-    """Read the columns of questions that trajectories and pairs lack."""
-    return tables.scan(QUESTIONS, _QUESTION_COLUMNS).select(
-        "question_id", "question_type", "num_hops", "source"
-    )
 
 
 def _trajectory_facts(path: Path) -> pl.LazyFrame:

@@ -271,6 +271,15 @@ def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Sectio
             Line(_writer_of(trajectory), trajectory.model),
             Line("sampling", describe_sampling(trajectory.sampling)),
         )
+    grade = row.grade
+    compared = "no accepted answer"
+    if grade.f1 is not None:
+        compared = f"exact match {grade.exact_match}, F1 {grade.f1:.2f}"
+    graded = [Line("grade", f"{grade.verdict}: {grade.prediction!r}, {compared}")]
+    if row.judgement is not None:
+        judged = row.judgement
+        score = "" if judged.score is None else f", score {judged.score:.2f}"
+        graded.append(Line("judged", f"{judged.verdict}{score}, by {judged.judge}"))
     lines = (
         *made,
         Line(
@@ -278,7 +287,7 @@ def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Sectio
             f"{trajectory.stop_reason}, {trajectory.num_actions} searches,"
             f" {trajectory.num_policy_tokens} tokens in {trajectory.num_calls} calls",
         ),
-        *_grade(row),
+        *graded,
         Line("cause", _cause(trajectory_id, row)),
         Line("prompt", _prompt(trajectory, params)),
     )
@@ -315,7 +324,15 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Line]:
     if is_imported(trajectory):
         no_call = "from a file of other people's: no call of this project made it"
         yield Line("imported", no_call)
-        yield Line("stands in", _place(trajectory))
+        path = rows.run_file(trajectory)
+        place = f"not known: {path} is missing or does not hold this trajectory"
+        if rows.is_in_run(trajectory):
+            is_it = pl.col("trajectory_id") == trajectory.trajectory_id
+            frame = tables.scan(RECORDED, ["trajectory_id", "file", "line"]).filter(is_it)
+            place = f"not known: {RECORDED} does not name it"
+            for recorded in collect(frame).to_dicts():
+                place = f"{recorded['file']}, line {recorded['line']}"
+        yield Line("stands in", place)
         for number, step in enumerate(results, 1):
             titles = f"; the file names {', '.join(step.passages)}" if step.passages else ""
             unknown = f"imported: what answered is not recorded and cannot be checked{titles}"
@@ -341,18 +358,6 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Line]:
     yield Line("journal", f"{journal}: {verdict}")
 
 
-def _place(trajectory: Trajectory) -> str:
-    """Say in which file and line an imported trajectory stands, where that is known."""
-    if not rows.is_in_run(trajectory):
-        path = rows.run_file(trajectory)
-        return f"not known: {path} is missing or does not hold this trajectory"
-    frame = tables.scan(RECORDED, ["trajectory_id", "file", "line"])
-    found = collect(frame.filter(pl.col("trajectory_id") == trajectory.trajectory_id)).to_dicts()
-    if not found:
-        return f"not known: {RECORDED} does not name it"
-    return f"{found[0]['file']}, line {found[0]['line']}"
-
-
 def _verdict(found: Replay, journal: Path, writer: TeacherParams) -> str:
     """Say whether the calls are proven to be those of the trajectory."""
     if found.is_same:
@@ -368,18 +373,6 @@ def _verdict(found: Replay, journal: Path, writer: TeacherParams) -> str:
     if not Path(model).is_dir():
         doubt = f"the model's folder {model!r} is not here"
     return f"the calls cannot be proven: {doubt}"
-
-
-def _grade(row: GradedTrajectory) -> Iterator[Line]:
-    grade = row.grade
-    compared = "no accepted answer"
-    if grade.f1 is not None:
-        compared = f"exact match {grade.exact_match}, F1 {grade.f1:.2f}"
-    yield Line("grade", f"{grade.verdict}: {grade.prediction!r}, {compared}")
-    judged = row.judgement
-    if judged is not None:
-        score = "" if judged.score is None else f", score {judged.score:.2f}"
-        yield Line("judged", f"{judged.verdict}{score}, by {judged.judge}")
 
 
 def _cause(trajectory_id: str, row: GradedTrajectory) -> str:
@@ -427,8 +420,14 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
     lines += [Line("commit", commit), Line(str(LOCK), f"SHA-256 {lock.sha256}")]
     if sampled is not None:
         stage = "ingest" if is_imported(sampled) else f"sample@{sampled.mode}"
-        unknown = _unknown_run(lock, stage, sampled)
-        if unknown:
+        path = rows.run_file(sampled)
+        out = INGESTED if is_imported(sampled) else path
+        md5 = lock.outs.get(stage, {}).get(out.as_posix(), "")
+        if not md5 or provenance.md5_of(out) != md5:
+            unknown = f"not known: {out} is not the one that dvc.lock describes"
+            lines.append(Line(f"  {stage}", unknown))
+        elif not rows.is_in_run(sampled):
+            unknown = f"not known: {path} does not hold this trajectory"
             lines.append(Line(f"  {stage}", unknown))
         else:
             stages |= {stage}
@@ -470,18 +469,6 @@ def _files_behind(lock: provenance.Lock, stages: Collection[str]) -> Iterator[Li
             elif path.startswith("data/"):
                 unknown = "as it was read; which run made it is not known"
                 yield Line(f"  {stage}", f"{path} {md5}, {unknown}")
-
-
-def _unknown_run(lock: provenance.Lock, stage: str, trajectory: Trajectory) -> str:
-    """Say why it is unknown which run sampled or imported a trajectory; empty: dvc.lock's did."""
-    path = rows.run_file(trajectory)
-    out = INGESTED if is_imported(trajectory) else path
-    md5 = lock.outs.get(stage, {}).get(out.as_posix(), "")
-    if not md5 or provenance.md5_of(out) != md5:
-        return f"not known: {out} is not the one that dvc.lock describes"
-    if not rows.is_in_run(trajectory):
-        return f"not known: {path} does not hold this trajectory"
-    return ""
 
 
 def show(sections: Sequence[Section]) -> str:

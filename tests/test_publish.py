@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_cards.catalogue import SetName, local_path
-from tests.export_support import chat_template
+from tests.export_support import save_chat_model
 from tests.publish_support import (
     ROOT,
     Hub,
@@ -315,28 +315,9 @@ def test_without_a_name_nothing_is_published(project: Path, hub: Hub) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with a byte tokenizer, as `train.run` leaves one."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
-
+    """A tiny chat model with its tokenizer."""
     folder = tmp_path_factory.mktemp("model")
-    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<end>"]
-    backend = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<end>", pad_token="<end>"
-    )
-    tokenizer.chat_template = chat_template("qwen2_5")
-    tokenizer.save_pretrained(folder)
-    sizes = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "head_dim": 8,
-        "max_position_embeddings": 4096,
-    }
-    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
-    Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokens), **sizes, **layers)).save_pretrained(folder)
+    save_chat_model(folder, "qwen2_5")
     return folder
 
 

@@ -54,7 +54,14 @@ def diagnose(row: GradedTrajectory, question: Question, context: Context) -> tup
     if row.grade.verdict in (Verdict.CORRECT, Verdict.OPEN):
         return tuple(contributing)
     findings: list[Finding] = []
-    primary = _broken_form(row) or _nearly_right(row, context.near_f1)
+    # The first rule on form that applies gives the primary cause.
+    primary = next(filter(None, (rule(row) for rule in _FORM_RULES)), None)
+    if primary is None:
+        answer = row.grade.prediction or ""
+        gold = _nearest_gold(row, answer, context.near_f1)
+        if gold is not None:
+            evidence = f"answered “{answer}”, accepted is “{gold}”"
+            primary = Finding(Cause.GRADED_WRONG, _last_step(row), evidence)
     if primary:
         findings.append(primary)
     has_forced_answer = primary and primary.cause is Cause.BUDGET and row.grade.prediction
@@ -62,15 +69,6 @@ def diagnose(row: GradedTrajectory, question: Question, context: Context) -> tup
         findings += diagnose_fact(_case(row, question, context))
     findings += contributing
     return tuple(_without_repeats(findings))
-
-
-def _broken_form(row: GradedTrajectory) -> Finding | None:
-    """Apply the rules on form in order, and return what the first that applies has found."""
-    for rule in _FORM_RULES:
-        finding = rule(row)
-        if finding:
-            return finding
-    return None
 
 
 def _case(row: GradedTrajectory, question: Question, context: Context) -> Case:
@@ -152,17 +150,8 @@ _FORM_RULES: tuple[Callable[[GradedTrajectory], Finding | None], ...] = (
 )
 
 
-def _nearly_right(row: GradedTrajectory, near_f1: float) -> Finding | None:
-    """Find an accepted answer that the given one covers, overlaps or says in other words."""
-    answer = row.grade.prediction or ""
-    gold = _nearest_gold(row, answer, near_f1)
-    if gold is None:
-        return None
-    evidence = f"answered “{answer}”, accepted is “{gold}”"
-    return Finding(Cause.GRADED_WRONG, _last_step(row), evidence)
-
-
 def _nearest_gold(row: GradedTrajectory, answer: str, near_f1: float) -> str | None:
+    """Find an accepted answer that the given one covers, overlaps or says in other words."""
     read_kinds = (StepKind.THOUGHT, StepKind.OBSERVATION)
     texts = [step.text[:_MAX_CHARS] for step in row.trajectory.steps if step.kind in read_kinds]
     question = row.trajectory.question

@@ -74,8 +74,12 @@ def _ignored(case: Case) -> list[Finding]:
     answer = _accepted(case)
     if answer is None:
         return []
-    is_mentioned = _mentions(case, answer)
-    at = _first_with(case, answer.items) if is_mentioned else _first_shown(case, answer)
+    naming = [i for i, said in enumerate(case.said) if holds_any(said.norm, answer.items)]
+    if any(case.said[i].kind is StepKind.THOUGHT for i in naming):
+        shown_at = [i for i in naming if case.said[i].kind is StepKind.OBSERVATION]
+        at = min(shown_at, default=None)
+    else:
+        at = _first_shown(case, answer)
     if at is None:
         return []
     shown = case.steps[case.said[at].step].passages or (NAMELESS,)
@@ -224,20 +228,6 @@ def _place_of_answer(case: Case, fact: GoldFact, start: int) -> Place:
     """
     end, claim = claim_of_answer(case, start)
     return Place(start=start, end=end, claim=claim, fact=fact)
-
-
-def _mentions(case: Case, fact: GoldFact) -> bool:
-    """Tell whether a thought mentions an item of a fact."""
-    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
-    return any(holds_any(said.norm, fact.items) for said in thoughts)
-
-
-def _first_with(case: Case, items: Sequence[str]) -> int | None:
-    """Find the index of the first observation that holds an item."""
-    for i, said in enumerate(case.said):
-        if said.kind is StepKind.OBSERVATION and holds_any(said.norm, items):
-            return i
-    return None
 
 
 def _first_shown(case: Case, fact: GoldFact) -> int | None:

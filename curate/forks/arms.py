@@ -241,7 +241,25 @@ class Trial:
             pair = self._pair(place.fork, tallies, worth)
             if pair is None:
                 outcome = PointOutcome.SAME_OUTCOME
-        self._write(place.fork, outcome, tallies, pair, worth)
+        fork = place.fork
+        tried = tallies[fork.arm].sample  # continuations on the fork's arm
+        point = Point(
+            parent_id=fork.parent.trajectory.trajectory_id,
+            point=fork.point,
+            arm=fork.arm,
+            outcome=outcome,
+            parent_is_correct=self._is_parent_right(fork),
+            num_continuations=tried.num,
+            num_correct=tried.num_correct,
+            pair_id=pair.pair_id if pair else "",
+            way=fork.way,
+            tool=fork.tool,
+            chosen_by=fork.chosen_by,
+            score=fork.score,
+            cause=fork.cause,
+            worth=worth,
+        )
+        self._results.write_point(point, pair)
         for tally in tallies.values():
             for number in tally.first.values():
                 if number != _PARENT:
@@ -277,34 +295,6 @@ class Trial:
         """Read a kept continuation, or take the parent."""
         row = fork.parent if number == _PARENT else self._kept.get(number)
         return row.trajectory
-
-    def _write(
-        self,
-        fork: Fork,
-        outcome: PointOutcome,
-        tallies: dict[Arm, _ArmTally],
-        pair: PreferencePair | None,
-        worth: Worth | None,
-    ) -> None:
-        """Write the outcome of a point; it counts the continuations on the fork's arm."""
-        tried = tallies[fork.arm].sample
-        point = Point(
-            parent_id=fork.parent.trajectory.trajectory_id,
-            point=fork.point,
-            arm=fork.arm,
-            outcome=outcome,
-            parent_is_correct=self._is_parent_right(fork),
-            num_continuations=tried.num,
-            num_correct=tried.num_correct,
-            pair_id=pair.pair_id if pair else "",
-            way=fork.way,
-            tool=fork.tool,
-            chosen_by=fork.chosen_by,
-            score=fork.score,
-            cause=fork.cause,
-            worth=worth,
-        )
-        self._results.write_point(point, pair)
 
 
 def _make_pair(

@@ -313,16 +313,10 @@ def mean_worth(name: str, worths: Sequence[float]) -> MeanWorth:
 def read_points(points: Path, analysed: Path) -> PointTallies:
     """Count the points of a file."""
     tallies = PointTallies()
-    num_hops = _hops_of_parents(points, analysed)
-    for point in tables.read_table(points, Point):
-        tallies.add(point, num_hops.get(point.parent_id))
-    return tallies
-
-
-def _hops_of_parents(points: Path, analysed: Path) -> Mapping[str, int | None]:
-    """Read the number of hops of the forked trajectories, by id."""
     columns = tables.required_columns(Point)
     parents = tables.scan(points, columns).select(trajectory_id="parent_id")
     rows = pl.scan_parquet(analysed).select("trajectory_id", "num_hops")
-    found = rows.join(parents, on="trajectory_id", how="semi").collect()
-    return dict(found.iter_rows())
+    num_hops = dict(rows.join(parents, on="trajectory_id", how="semi").collect().iter_rows())
+    for point in tables.read_table(points, Point):
+        tallies.add(point, num_hops.get(point.parent_id))
+    return tallies

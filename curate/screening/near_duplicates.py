@@ -100,16 +100,18 @@ class NearDuplicates:
         with ExitStack() as stack:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._files = _Files(*(self._open(kind, stack) for kind in _Files._fields))
+                files: list[BinaryIO] = []
+                for kind in _Files._fields:
+                    if self._name:
+                        file: BinaryIO = (self._folder / f"{self._name}.{kind}").open("w+b")
+                    else:
+                        file = tempfile.TemporaryFile(dir=self._folder)
+                    files.append(stack.enter_context(file))
+                self._files = _Files(*files)
             except OSError as error:
                 raise writing_error(self._folder, error) from error
             self._opened = stack.pop_all()
         return self
-
-    def _open(self, kind: str, stack: ExitStack) -> BinaryIO:
-        if self._name:
-            return stack.enter_context((self._folder / f"{self._name}.{kind}").open("w+b"))
-        return stack.enter_context(tempfile.TemporaryFile(dir=self._folder))
 
     def __exit__(self, *error: object) -> None:
         self._opened.close()
@@ -277,7 +279,7 @@ def _shared_buckets(
     Returns:
         The number of a text and that of a bucket, for each time that a text is in one.
     """
-    num_keys = sum(_size(each.keys) for each in files) // _NUMBER
+    num_keys = sum(each.keys.seek(0, os.SEEK_END) for each in files) // _NUMBER
     num_parts = 1
     while num_keys > num_parts * keys_at_once:
         num_parts *= 2
@@ -331,22 +333,14 @@ def _read_texts(files: Sequence[_Files], rows: NDArray[np.int64]) -> list[_Text]
             first, last = np.searchsorted(wanted, [num_before, num_before + len(sizes)])
             for row in wanted[first:last].tolist():
                 place = row - num_before
-                texts.append(_read_text(each, row, sizes[place].tolist(), ends[place].tolist()))
+                id_size, note_size, num_shingles = sizes[place].tolist()
+                id_end, note_end, last_shingle = ends[place].tolist()
+                each.ids.seek(id_end + note_end - id_size - note_size)
+                row_id = each.ids.read(id_size).decode(errors="surrogatepass")
+                note = each.ids.read(note_size).decode(errors="surrogatepass")
+                offset = (last_shingle - num_shingles) * _NUMBER
+                size = num_shingles * _NUMBER
+                texts.append(_Text(row, row_id, note, each.shingles, offset, size))
             starts = ends[-1]
             num_before += len(sizes)
     return texts
-
-
-def _read_text(files: _Files, row: int, sizes: Sequence[int], ends: Sequence[int]) -> _Text:
-    """Read the id and the note of a text, by its sizes and by where the next text begins."""
-    id_size, note_size, num_shingles = sizes
-    files.ids.seek(ends[0] + ends[1] - id_size - note_size)
-    row_id = files.ids.read(id_size).decode(errors="surrogatepass")
-    note = files.ids.read(note_size).decode(errors="surrogatepass")
-    offset = (ends[2] - num_shingles) * _NUMBER
-    return _Text(row, row_id, note, files.shingles, offset, num_shingles * _NUMBER)
-
-
-def _size(file: BinaryIO) -> int:
-    """Return the bytes of a file."""
-    return file.seek(0, os.SEEK_END)

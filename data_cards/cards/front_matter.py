@@ -77,29 +77,13 @@ def with_metadata(
     if any(is_scripted(model.value) for model in models):
         tags.add("scripted-teacher")
     tasks: set[str] = set()
+    names = [info.name for info in infos]
+    # One configuration is the default, so that a name alone loads something.
+    default = SetName.COA if SetName.COA in names else next(iter(names), None)
+    configs = []
     for info in infos:
         tags.update(TAGS[info.name])
         tasks.update(TASKS[info.name])
-    data = DatasetCardData(
-        pretty_name=title,
-        language=list(params.languages),
-        annotations_creators=["machine-generated"],
-        language_creators=["machine-generated"],
-        size_categories=[size_category(sum(info.num_rows for info in infos))],
-        task_categories=sorted(tasks),
-        tags=sorted(tags),
-        configs=_configs(infos),
-        **licence_fields(sources, params.licenses),
-    )
-    return assemble_card(data, body)
-
-
-def _configs(sets: Sequence[SetInfo]) -> list[dict[str, Any]]:
-    """List the configurations; one is the default, so that a name alone loads something."""
-    names = [info.name for info in sets]
-    default = SetName.COA if SetName.COA in names else next(iter(names), None)
-    configs = []
-    for info in sets:
         files = []
         for split in SPLITS:
             if info.rows[split]:
@@ -108,7 +92,18 @@ def _configs(sets: Sequence[SetInfo]) -> list[dict[str, Any]]:
         if info.name is default:
             config["default"] = True
         configs.append(config)
-    return configs
+    data = DatasetCardData(
+        pretty_name=title,
+        language=list(params.languages),
+        annotations_creators=["machine-generated"],
+        language_creators=["machine-generated"],
+        size_categories=[size_category(sum(info.num_rows for info in infos))],
+        task_categories=sorted(tasks),
+        tags=sorted(tags),
+        configs=configs,
+        **licence_fields(sources, params.licenses),
+    )
+    return assemble_card(data, body)
 
 
 def assemble_card(data: "DatasetCardData | ModelCardData", body: str) -> str:

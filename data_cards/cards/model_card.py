@@ -77,6 +77,12 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
     settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
     prompt = Prompt.load(Path(settings["prompt"]), settings["chat_template"] or "{prompt}")
     files = [(inline(path), inline(sha256)) for path, sha256 in trained.data_files(chain).items()]
+    runs: list[list[Cell]] = []
+    for stage in chain:
+        objective = Markdown(_OBJECTIVES.get(stage.stage, stage.stage))
+        data_names = Markdown(", ".join(inline(item) for item in stage.data))
+        rate = Markdown(str(stage.arguments.get("learning_rate", "")))
+        runs.append([inline(stage.folder.name), objective, data_names, stage.steps, rate])
     context = {
         "title": title,
         "stage": run.stage,
@@ -86,7 +92,7 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
         "is_all_scripted": False,
         "scripted": ", ".join(inline(name) for name in teachers if is_scripted(name)),
         "prompt": fence(prompt.fill("{question}").rstrip("\n")),
-        "chain": _chain_table(chain),
+        "chain": table(("run", "objective", "on", "steps", "learning rate"), runs),
         "has_curves": (folder / "curves.png").exists(),
         "data": table(("file", "SHA-256"), files),
         "masks": Markdown(_MASKS.get(run.stage, "")),
@@ -99,19 +105,11 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
     return ModelCard(assemble_card(data, fill("model.md", context)), chain, results)
 
 
-def _chain_table(runs: Sequence[TrainedStage]) -> Markdown:
-    rows: list[list[Cell]] = []
-    for run in runs:
-        name = inline(run.folder.name)
-        objective = Markdown(_OBJECTIVES.get(run.stage, run.stage))
-        data = Markdown(", ".join(inline(item) for item in run.data))
-        rate = Markdown(str(run.arguments.get("learning_rate", "")))
-        rows.append([name, objective, data, run.steps, rate])
-    return table(("run", "objective", "on", "steps", "learning rate"), rows)
-
-
 def results_table(found: Sequence[Result]) -> Markdown | str:
-    """Write a row for each evaluation, of several sets one for each; empty where there is none."""
+    """Write a row for each evaluation, of several sets one for each; empty where there is none.
+
+    Means have their intervals: actions as they are, everything else in per cent.
+    """
     if not found:
         return ""
     rows: list[list[Cell]] = []
@@ -119,26 +117,15 @@ def results_table(found: Sequence[Result]) -> Markdown | str:
         setting = result.setting
         search = inline(setting["search"]) if setting.get("search") else Markdown("no search")
         for part in result.parts():
-            shown = [Markdown(_interval(name, part)) for name in _METRICS]
-            asked = Markdown(", ".join(words(name) for name in _asked(result, part)))
+            shown: list[Cell] = []
+            for name in _METRICS:
+                value = part.metrics.get(name)
+                form = ".2f" if name == "actions" else ".1%"
+                mean = f"{{value:{form}}} [{{low:{form}}}, {{high:{form}}}]"
+                shown.append(Markdown(mean.format(**value) if value else ""))
+            asked = Markdown(", ".join(words(name) for name in result.asked(part)))
             rows.append([asked, part.num_questions, *shown, search])
     return table(("asked", "questions", *_METRICS.values(), "search"), rows)
-
-
-def _asked(result: Result, part: ResultPart) -> list[str]:
-    """Name the questions that figures are of, and how they were asked."""
-    names = [str(result.setting["split"]), str(result.setting["mode"]), part.title]
-    return [name for name in names if name]
-
-
-def _interval(name: str, part: ResultPart) -> str:
-    """Write a mean with its interval: actions as they are, everything else in per cent."""
-    value = part.metrics.get(name)
-    if not value:
-        return ""
-    if name == "actions":
-        return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
-    return f"{value['value']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
 
 
 def _metadata(
@@ -155,7 +142,7 @@ def _metadata(
     measured: list[EvalResult] = []
     for result in results:
         for part in result.parts():
-            measured += _eval_results(", ".join(_asked(result, part)), part)
+            measured += _eval_results(", ".join(result.asked(part)), part)
     return ModelCardData(
         language=list(section.languages),
         library_name="transformers",

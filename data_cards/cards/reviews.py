@@ -57,11 +57,11 @@ def change_table(name: SetName) -> Markdown:
         concerns = (pl.col("kind") != "pair") & (mode == str(name))
     reviewed = tables.scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns)
     found = counts(reviewed.select(pl.col("effect").alias(_CAME_TO)), _CAME_TO)
-    return frame_table(found.rename({"rows": "items"}), {_CAME_TO: _effect})
 
+    def show(effect: str) -> Markdown:
+        return Markdown(EFFECTS[effect]) if effect in EFFECTS else words(effect)
 
-def _effect(effect: str) -> Markdown:
-    return Markdown(EFFECTS[effect]) if effect in EFFECTS else words(effect)
+    return frame_table(found.rename({"rows": "items"}), {_CAME_TO: show})
 
 
 def agreement_table(name: SetName) -> Markdown:
@@ -99,20 +99,14 @@ def num_reviewed(name: SetName) -> int:
         return 0
     count = 0
     for split in SPLITS:
-        for version in _versions(name, split):
-            count += version in reviewed
+        path = local_path(name, split)
+        if name is SetName.COT_A:
+            for pair in tables.read_table(path, PreferencePair):
+                count += (pair.pair_id, pair_version(pair)) in reviewed
+        else:
+            for row in tables.read_table(path, GradedTrajectory):
+                count += (row.trajectory.trajectory_id, trajectory_version(row)) in reviewed
     return count
-
-
-def _versions(name: SetName, split: str) -> Iterator[tuple[str, str]]:
-    """Yield the id and the version of each row of a split; questions have none."""
-    path = local_path(name, split)
-    if name is SetName.COT_A:
-        for pair in tables.read_table(path, PreferencePair):
-            yield pair.pair_id, pair_version(pair)
-    elif name is not SetName.RL:
-        for row in tables.read_table(path, GradedTrajectory):
-            yield row.trajectory.trajectory_id, trajectory_version(row)
 
 
 def reviews_of(item_id: str) -> Iterator[tuple[Review, str]]:

@@ -171,6 +171,11 @@ class Result(NamedTuple):
     """The metrics of each evaluation set; empty in results that are older than the sets."""
     mean_over_sets: Metrics
 
+    def asked(self, part: ResultPart) -> list[str]:
+        """Name the questions that figures are of, and how they were asked."""
+        names = [str(self.setting["split"]), str(self.setting["mode"]), part.title]
+        return [name for name in names if name]
+
     def parts(self) -> list[ResultPart]:
         """Return the figures that a card shows: of several sets those of each, then their mean."""
         if len(self.by_set) < 2:

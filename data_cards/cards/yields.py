@@ -11,6 +11,7 @@ import polars as pl
 
 from coa.errors import InputError
 from coa.policy.chat.families import ForkWay
+from coa.records.exclusions import RowKind
 from coa.rollout.points import PointOutcome
 from coa.store import tables
 from coa.store.files import (
@@ -93,8 +94,13 @@ def yields(name: SetName, num_rows: int) -> dict[str, Any]:
         "is_compared": overlaps is not None and any(overlaps["questions compared"]),
         "contamination": "" if overlaps is None else frame_table(overlaps),
         "causes": None,
-        "has_turn_forks": name is SetName.COT_A and _has_turn_forks(),
+        "has_turn_forks": False,
     }
+    if name is SetName.COT_A:
+        points = tables.scan(POINTS, ["outcome"])
+        if "way" in points.collect_schema():  # older files do not say
+            by_turn = points.filter(pl.col("way") != ForkWay.TEXT)
+            found["has_turn_forks"] = _num_rows(by_turn) > 0
     if name in HAS_TRAJECTORIES and ANALYSED.exists():
         has_failed = (pl.col("mode") == str(name)) & pl.col("cause").is_not_null()
         causes = counts(tables.scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
@@ -103,23 +109,18 @@ def yields(name: SetName, num_rows: int) -> dict[str, Any]:
     return found
 
 
-def _has_turn_forks() -> bool:
-    """Tell whether points of the run were forked turn by turn; older files do not say."""
-    points = tables.scan(POINTS, ["outcome"])
-    if "way" not in points.collect_schema():
-        return False
-    return _num_rows(points.filter(pl.col("way") != ForkWay.TEXT)) > 0
-
-
 def funnel(name: SetName) -> Funnel:
     """Count how many rows could have entered a set, and their outcomes."""
+    what = pl.col("what")
     if name is SetName.COT_A:
         unit = "points"
+        belongs = what == RowKind.PAIR
         outcomes = counts(tables.scan(POINTS, ["outcome"]), "outcome")
         first = int(outcomes["rows"].sum())
         lost = outcomes.filter(pl.col("outcome") != str(PointOutcome.PAIRED))
     elif name is SetName.RL:
         unit = "train questions"
+        belongs = what == RowKind.QUESTION
         questions = tables.scan(QUESTIONS, ["question_id", "split"]).filter(
             pl.col("split") == "train"
         )
@@ -130,6 +131,9 @@ def funnel(name: SetName) -> Funnel:
         lost = pl.DataFrame({"reason": ["sampled_for_trajectories"], "rows": [first - left]})
     else:
         unit = "trajectories"
+        # A trajectory's id is {question}/{mode}/{index}.
+        mode = pl.col("row_id").str.split("/").list.get(-2, null_on_oob=True)
+        belongs = (what == RowKind.TRAJECTORY) & (mode == str(name))
         mode_of_kept = pl.col("trajectory").struct.field("mode")
         kept = tables.scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(name))
         mode_of_dropped = pl.col("row").struct.field("trajectory").struct.field("mode")
@@ -137,30 +141,16 @@ def funnel(name: SetName) -> Funnel:
         lost = counts(dropped, "reason")
         first = _num_rows(kept) + int(lost["rows"].sum())
     losses = [(words(reason), rows) for reason, rows in lost.iter_rows()]
-    for reason, rows in _excluded(name).iter_rows():
-        losses.append((Markdown(f"screen: {words(reason)}"), rows))
+    if EXCLUDED.exists():
+        screened = tables.scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs)
+        for reason, rows in counts(screened, "reason").iter_rows():
+            losses.append((Markdown(f"screen: {words(reason)}"), rows))
     pool = first - sum(rows for _, rows in losses)
     return Funnel(unit, first, tuple(losses), pool)
 
 
 def _num_rows(frame: pl.LazyFrame) -> int:
     return int(collect(frame.select(pl.len())).item())
-
-
-def _excluded(name: SetName) -> pl.DataFrame:
-    """Count the rows that the screen left out of a set, by reason; none where it has not run."""
-    if not EXCLUDED.exists():
-        return pl.DataFrame()
-    what = pl.col("what")
-    if name is SetName.COT_A:
-        belongs = what == "pair"
-    elif name is SetName.RL:
-        belongs = what == "question"
-    else:
-        # A trajectory's id is {question}/{mode}/{index}.
-        mode = pl.col("row_id").str.split("/").list.get(-2, null_on_oob=True)
-        belongs = (what == "trajectory") & (mode == str(name))
-    return counts(tables.scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs), "reason")
 
 
 def funnel_table(found: Funnel, num_taken: int) -> Markdown:

@@ -253,26 +253,23 @@ def _message_fault(messages: Sequence[Mapping[str, Any]], steps: Sequence[Step])
             calls.append(
                 msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
             )
-    policy = _letters(protocol.render(step for step in steps if _is_spoken(step)))
-    if said["assistant"] != policy:
-        return "the assistant's messages differ from what the policy wrote"
+    policy = ""
     observed = ""
     made = []
     for step in steps:
+        if step.kind is StepKind.ACTION:
+            made.append(call_arguments(step.tool or "", step.argument or ""))
+            continue
         if step.kind is StepKind.OBSERVATION:
             observed += _letters(observation_body(step))
-        elif step.kind is StepKind.ACTION:
-            made.append(call_arguments(step.tool or "", step.argument or ""))
+        is_inserted = step.kind is StepKind.MARKER and not protocol.closes_thinking(step)
+        if step.author is not Author.ENVIRONMENT and not is_inserted:
+            policy += step.text
+    if said["assistant"] != _letters(policy):
+        return "the assistant's messages differ from what the policy wrote"
     if said["tool"] != observed:
         return "the tools' messages differ from what the environment wrote"
     return "" if calls == made else "the calls differ from those that the policy made"
-
-
-def _is_spoken(step: Step) -> bool:
-    """Return whether a step's text stands in the content of an assistant's message."""
-    if step.author is Author.ENVIRONMENT or step.kind is StepKind.ACTION:
-        return False
-    return step.kind is not StepKind.MARKER or protocol.closes_thinking(step)
 
 
 def _letters(text: str) -> str:

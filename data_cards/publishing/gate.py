@@ -198,19 +198,15 @@ def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> 
     compared = collect(tables.scan(EVALUATION_SETS, ["num_questions"]))["num_questions"]
     if not compared.sum() or not len(questions):
         yield Refusal(Reason.NO_EVALUATION_SET, _NOTHING_COMPARED)
-    for name in names:
-        lines = list(dict.fromkeys((*_screened(name), *_asked(name, questions))))
-        if lines:
-            yield Refusal(Reason.EVALUATION_OVERLAP, f"{name}: {_examples(lines)}")
-
-
-def _screened(name: SetName) -> list[str]:
-    """Name the rows of a set that the screen found and that are in the set all the same."""
     excluded = tables.scan(EXCLUDED, ["row_id", "reason", "detail"])
     touched = excluded.filter(pl.col("reason") != ExclusionReason.NEAR_DUPLICATE)
-    rows = facts(name).select("row_id").join(touched, on="row_id", how="inner").sort("row_id")
-    found = collect(rows.select("row_id", "detail"))
-    return [f"{row_id} {detail}" for row_id, detail in found.iter_rows()]
+    for name in names:
+        rows = facts(name).select("row_id").join(touched, on="row_id", how="inner")
+        screened = collect(rows.sort("row_id").select("row_id", "detail"))
+        found = [f"{row_id} {detail}" for row_id, detail in screened.iter_rows()]
+        lines = list(dict.fromkeys((*found, *_asked(name, questions))))
+        if lines:
+            yield Refusal(Reason.EVALUATION_OVERLAP, f"{name}: {_examples(lines)}")
 
 
 def _asked(name: SetName, questions: EvaluationQuestions) -> Iterator[str]:

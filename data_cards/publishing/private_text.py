@@ -127,7 +127,13 @@ def find_phones(text: str, region: str) -> Iterator[str]:
     if not _DIGITS.search(text):
         return
     try:
-        from phonenumbers import Leniency, PhoneNumberMatcher
+        from phonenumbers import (
+            Leniency,
+            NumberParseException,
+            PhoneNumberMatcher,
+            is_valid_number,
+            parse,
+        )
     except ImportError as error:
         raise MissingExtraError("phonenumbers", "publish") from error
     for leniency in (Leniency.STRICT_GROUPING, Leniency.VALID):
@@ -137,12 +143,6 @@ def find_phones(text: str, region: str) -> Iterator[str]:
             is_certain = leniency == Leniency.STRICT_GROUPING or number.startswith("+")
             if is_certain and _num_digits(number) >= _MIN_PHONE_DIGITS:
                 yield number
-    yield from _announced_phones(text, region)
-
-
-def _announced_phones(text: str, region: str) -> Iterator[str]:
-    from phonenumbers import NumberParseException, is_valid_number, parse
-
     for found in _ANNOUNCED.finditer(text):
         number = found[1]
         if _num_digits(number) < _MIN_PHONE_DIGITS:
