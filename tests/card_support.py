@@ -1,7 +1,7 @@
 """Write the files of a small run and read its cards, for their tests."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from coa.records import protocol
-from coa.records.graded import GradedTrajectory
+from coa.records.graded import GradedTrajectory, grade_trajectory
 from coa.records.pairs import PairKind, PreferencePair
 from coa.records.question import Question
 from coa.records.sets import AssembleParams
@@ -26,7 +26,7 @@ from coa.records.trajectory import (
 from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.render import OUT
-from tests.sample_records import make_graded, make_pair
+from tests.sample_records import make_pair, make_trajectory
 
 datasets = pytest.importorskip("datasets")
 metadata = pytest.importorskip("datasets.utils.metadata")
@@ -66,19 +66,21 @@ def steps(num_actions: int, thought: str = "I need the leader. ") -> tuple[Step,
 
 
 def trajectory(asked: Question, mode: Mode, num_actions: int, **others: Any) -> GradedTrajectory:
-    fields: dict[str, Any] = {
-        "prompt": "Question: ?\n<think>\n",
-        "model": TEACHER,
-        "prompt_hash": "0123456789abcdef",
-        "search_fingerprint": "tantivy:abc/top2" if mode is Mode.COA else "",
-        "num_prompt_tokens": 5,
-        "num_policy_tokens": 10 + num_actions,
-        "num_environment_tokens": 7 * num_actions,
-        "num_calls": 1 + num_actions,
-        "num_actions": num_actions,
-        **others,
-    }
-    return make_graded(asked, fields.pop("steps", steps(num_actions)), mode, **fields)
+    made = make_trajectory(
+        asked,
+        steps(num_actions),
+        mode,
+        prompt="Question: ?\n<think>\n",
+        model=TEACHER,
+        prompt_hash="0123456789abcdef",
+        search_fingerprint="tantivy:abc/top2" if mode is Mode.COA else "",
+        num_prompt_tokens=5,
+        num_policy_tokens=10 + num_actions,
+        num_environment_tokens=7 * num_actions,
+        num_calls=1 + num_actions,
+        num_actions=num_actions,
+    )
+    return grade_trajectory(replace(made, **others), asked)
 
 
 def pair(asked: Question, kind: PairKind) -> PreferencePair:

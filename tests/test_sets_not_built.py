@@ -15,7 +15,7 @@ from annotate.push import kinds_of_run
 from coa.errors import ConfigError, InputError
 from coa.plan import Plan
 from coa.records.causes import Analysis
-from coa.records.drops import Dropped, DropReason
+from coa.records.drops import Dropped
 from coa.records.graded import GradedTrajectory
 from coa.records.sets import AssembleParams
 from coa.records.trajectory import Mode
@@ -212,16 +212,6 @@ def test_the_error_report_of_a_run_without_rows_says_so(copied_run: Path) -> Non
     text = page()
     for words in ("There is no trajectory.", "No trajectory failed.", "There is nothing to show."):
         assert words in text
-
-
-def test_what_nothing_passed_is_in_the_funnel_of_the_error_report(copied_run: Path) -> None:
-    filter.main(["max_policy_tokens=1"])
-    rows = tables.read_table(GRADED, GradedTrajectory)
-    dropped = [Dropped(DropReason.LENGTH, "", row) for row in rows]
-    tables.write_table(DROPPED, Dropped, dropped)
-    text = page()
-    assert ">kept<" in text
-    assert text.count("0  (0.0%)") >= 2
 
 
 def test_pairs_of_an_earlier_run_are_not_reviewed() -> None:

@@ -333,15 +333,11 @@ def names_without_giving(answer: str, accepted: str, question: str = "") -> bool
         start = before.strip(" ,;:\"'()")
         is_possessive = re.match(r"'s? \w", after) is not None
         if not (is_possessive or _RULED_OUT.search(start) or _ANOTHER.search(start)):
-            return _compares_the_other_way(around, question)
+            # It may compare by another word than the question: fewer instead of more.
+            asked = set(_COMPARED.findall(_lowered(question)))
+            compared = set(_COMPARATIVE.findall(" ".join(around)))
+            return bool(asked and compared) and asked.isdisjoint(compared)
     return True
-
-
-def _compares_the_other_way(around: list[str], question: str) -> bool:
-    """Tell whether the answer compares by another word than the question: fewer instead of more."""
-    asked = set(_COMPARED.findall(_lowered(question)))
-    found = set(_COMPARATIVE.findall(" ".join(around)))
-    return bool(asked and found) and asked.isdisjoint(found)
 
 
 def _lowered(text: str) -> str:

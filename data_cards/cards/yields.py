@@ -46,12 +46,6 @@ class Paid(msgspec.Struct, frozen=True):
     dollars: float | None = None
 
 
-class _StageFigures(msgspec.Struct, frozen=True):
-    """What is read of the metrics of a stage."""
-
-    costs: Paid | None = None
-
-
 def read_paid(name: SetName) -> Paid | None:
     """Read what the calls behind a set came to; None where that is not known, or they were free.
 
@@ -62,7 +56,8 @@ def read_paid(name: SetName) -> Paid | None:
     if not path.exists():
         return None
     try:
-        costs = msgspec.convert(json.loads(path.read_bytes()), _StageFigures).costs
+        figures: dict[str, Any] = json.loads(path.read_bytes())
+        costs = msgspec.convert(figures.get("costs"), Paid | None)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}", got=error, fix="dvc repro") from error
     return costs if costs and costs.written_tokens else None
