@@ -155,12 +155,15 @@ def _effect(decision: Decision, pools: Pools, revision: Revision) -> tuple[Effec
         return Effect.STALE, votes
     if decision.standing is not Standing.DECIDED:
         return Effect(decision.standing.value), votes
-    apply = {
-        ReviewKind.TRAJECTORY: _trajectory_effect,
-        ReviewKind.PAIR: _pair_effect,
-        ReviewKind.DISPUTE: _dispute_effect,
-    }[decision.kind]
-    return apply(decision, pools, revision), votes
+    if decision.kind is ReviewKind.TRAJECTORY:
+        return _trajectory_effect(decision, pools, revision), votes
+    if decision.kind is ReviewKind.PAIR:
+        return _pair_effect(decision, revision), votes
+    row = pools.rows[decision.item_id]
+    if decision.value != "yes" or not row.grade.prediction:
+        return Effect.CONFIRMED, votes
+    _add_answer(row, row.grade.prediction, revision)
+    return Effect.ANSWER_ADDED, votes
 
 
 def _trajectory_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
@@ -182,14 +185,6 @@ def _trajectory_effect(decision: Decision, pools: Pools, revision: Revision) -> 
     return Effect.ANSWER_ADDED
 
 
-def _dispute_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
-    row = pools.rows[decision.item_id]
-    if decision.value != "yes" or not row.grade.prediction:
-        return Effect.CONFIRMED
-    _add_answer(row, row.grade.prediction, revision)
-    return Effect.ANSWER_ADDED
-
-
 def _add_answer(row: GradedTrajectory, answer: str, revision: Revision) -> None:
     added = revision.answers.setdefault(row.trajectory.question_id, [])
     accepted = {normalise(other) for other in (*row.gold_answers, *added)}
@@ -197,7 +192,7 @@ def _add_answer(row: GradedTrajectory, answer: str, revision: Revision) -> None:
         added.append(answer)
 
 
-def _pair_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
+def _pair_effect(decision: Decision, revision: Revision) -> Effect:
     preference = Preference(decision.value)
     is_undecided = preference in (Preference.TIE, Preference.BOTH_BAD)
     if is_undecided or decision.most_said(ReviewQuestion.POINT_RIGHT) == "no":

@@ -88,11 +88,27 @@ def test_a_near_duplicate_is_no_overlap_with_an_evaluation(linked_run: Path) -> 
     assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
 
 
-@pytest.mark.parametrize("where", ["own questions", "a file", "a folder"])
+@pytest.mark.parametrize(
+    ("where", "edit"),
+    [
+        ("own questions", "case"),
+        ("a folder", "case"),
+        ("a file", "a word put in"),
+        ("a file", "words swapped"),
+        ("a file", "a Cyrillic letter"),
+    ],
+)
 def test_a_question_of_an_evaluation_set_is_found_without_the_screen(
-    linked_run: Path, where: str
+    linked_run: Path, where: str, edit: str
 ) -> None:
-    asked = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.upper() + "?!"
+    own = next(tables.read_table(COA, GradedTrajectory)).trajectory.question
+    first, *middle, last = own.split()
+    asked = {
+        "case": own.upper() + "?!",
+        "a word put in": " ".join([first, "exactly", *middle, last]),
+        "words swapped": " ".join([last, *middle, first]),
+        "a Cyrillic letter": own.replace("e", "\u0435", 1),
+    }[edit]
     screen = dict(SCREEN)
     if where == "own questions":
         questions = list(tables.read_table(Path("data/questions.parquet"), Question))
@@ -106,24 +122,6 @@ def test_a_question_of_an_evaluation_set_is_found_without_the_screen(
     (refusal,) = gate.evaluation_refusals([SetName.COA], screen)
     assert refusal.reason is Reason.EVALUATION_OVERLAP
     assert ("test" if where == "own questions" else "bamboogle") in refusal.detail
-
-
-@pytest.mark.parametrize("edit", ["one word put in", "two words swapped", "one Cyrillic letter"])
-def test_an_edited_question_of_an_evaluation_set_is_found_without_the_screen(
-    linked_run: Path, edit: str
-) -> None:
-    own = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.split()
-    if edit == "one word put in":
-        own.insert(2, "exactly")
-    elif edit == "two words swapped":
-        own[0], own[-1] = own[-1], own[0]
-    else:
-        own = " ".join(own).replace("e", "\u0435", 1).split()
-    Path("held.jsonl").write_text(json.dumps({"question": " ".join(own)}), encoding="utf-8")
-    screen = {"evaluation": "held.jsonl", "evaluation_columns": {}}
-    (refusal,) = gate.evaluation_refusals([SetName.COA], screen)
-    assert refusal.reason is Reason.EVALUATION_OVERLAP
-    assert "a question of held" in refusal.detail
 
 
 def test_rows_that_were_never_screened_are_refused(linked_run: Path) -> None:

@@ -102,7 +102,12 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
     titles_with_passages = {passage.title for passage in passages}
     normalised = dict.fromkeys(cached_normalise(answer) for answer in question.gold_answers)
     answers = tuple(answer for answer in normalised if answer)
-    is_open = _is_open(question, answers)
+    # The answer is open if it is neither yes or no nor something that the question names.
+    asked = padded(question.question)
+    is_open = bool(answers)
+    for answer in answers:
+        if answer in CLOSED_ANSWERS or is_in(answer, asked):
+            is_open = False
     facts = _bridge_facts(question, titles, passages, answers if is_open else ())
     if is_open:
         facts.append(GoldFact(answers, question.gold_answers[0], stating(answers, passages)))
@@ -113,15 +118,6 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
         is_known=bool(titles),
         has_corpus=bool(titles) and titles_with_passages.issuperset(titles),
     )
-
-
-def _is_open(question: Question, answers: Sequence[str]) -> bool:
-    """Tell whether the answer is neither yes or no nor something that the question names."""
-    asked = padded(question.question)
-    for answer in answers:
-        if answer in CLOSED_ANSWERS or is_in(answer, asked):
-            return False
-    return bool(answers)
 
 
 def _bridge_facts(

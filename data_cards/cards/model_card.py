@@ -19,11 +19,11 @@ from data_cards.cards.front_matter import assemble_card
 from data_cards.cards.licences import Source, licence_fields, licence_table
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.sources import models_and_sources
-from data_cards.cards.trained import Result, ResultPart, TrainedStage
+from data_cards.cards.trained import Result, TrainedStage
 from data_cards.settings import RenderParams, public, settings_block
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
 MODEL_CARDS = Path("data/models")
 _OBJECTIVES = {
@@ -137,12 +137,27 @@ def _metadata(
     base: str,
 ) -> "ModelCardData":
     """Make the metadata of the card, with its results as the Hub reads them."""
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
     measured: list[EvalResult] = []
     for result in results:
         for part in result.parts():
-            measured += _eval_results(", ".join(result.asked(part)), part)
+            asked = ", ".join(result.asked(part))
+            for name in ("exact_match", "f1"):
+                value = part.metrics.get(name)
+                if not value:
+                    continue
+                found = EvalResult(
+                    task_type="question-answering",
+                    dataset_type="coa",
+                    dataset_name=asked,
+                    # Without it the Hub takes all results for results on one data set.
+                    dataset_config=asked,
+                    metric_type=name,
+                    metric_value=round(value["value"], 4),
+                    metric_name=_METRICS[name],
+                )
+                measured.append(found)
     return ModelCardData(
         language=list(section.languages),
         library_name="transformers",
@@ -154,29 +169,6 @@ def _metadata(
         eval_results=measured or None,
         **licence_fields(sources, section.licenses),
     )
-
-
-def _eval_results(asked: str, part: ResultPart) -> "list[EvalResult]":
-    """Write the figures of one evaluation set as the Hub reads them."""
-    from huggingface_hub import EvalResult
-
-    found = []
-    for name in ("exact_match", "f1"):
-        value = part.metrics.get(name)
-        if value:
-            found.append(
-                EvalResult(
-                    task_type="question-answering",
-                    dataset_type="coa",
-                    dataset_name=asked,
-                    # Without it the Hub takes all results for results on one data set.
-                    dataset_config=asked,
-                    metric_type=name,
-                    metric_value=round(value["value"], 4),
-                    metric_name=_METRICS[name],
-                )
-            )
-    return found
 
 
 def card_folder(folder: Path) -> Path:
