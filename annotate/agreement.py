@@ -11,7 +11,7 @@ first round count, because those were made without seeing each other's, or the w
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,53 +44,32 @@ _HEADINGS = {
 
 
 def measured(reviews: Sequence[Review]) -> list[Agreement]:
-    """Compute all figures of agreement for these reviews.
-
-    Raises:
-        InputError: a file is broken or lacks a column.
-    """
-    ids = {review.item_id for review in reviews}
+    """Compute all figures of agreement for these reviews."""
+    ids = list({review.item_id for review in reviews})
+    grades: dict[str, bool] = {}
+    if GRADED.exists():
+        row_id = pl.col("trajectory").struct.field("trajectory_id")
+        is_correct = pl.col("grade").struct.field("exact_match")
+        graded = tables.scan(GRADED, ["trajectory", "grade"])
+        known = graded.filter(row_id.is_in(ids), is_correct.is_not_null())
+        grades = dict(known.select(row_id, is_correct).collect().iter_rows())
+    causes: dict[str, frozenset[str]] = {}
+    blamed_steps: dict[str, int] = {}
+    if ANALYSED.exists():
+        contributing = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
+        rows = tables.scan(ANALYSED, ["trajectory_id", "cause", "contributing", "step"])
+        wanted = rows.filter(pl.col("trajectory_id").is_in(ids))
+        columns = wanted.select("trajectory_id", "cause", contributing, "step").collect()
+        for item_id, cause, more, step in columns.iter_rows():
+            causes[item_id] = frozenset(name for name in (cause, *more) if name)
+            if step is not None:
+                blamed_steps[item_id] = step + 1
     return [
         *agreement_of_reviewers(reviews),
-        *agreement_with_grader(reviews, _grades(ids)),
-        *agreement_with_causes(reviews, _causes(ids)),
-        *agreement_with_steps(reviews, _blamed_steps(ids)),
+        *agreement_with_grader(reviews, grades),
+        *agreement_with_causes(reviews, causes),
+        *agreement_with_steps(reviews, blamed_steps),
     ]
-
-
-def _grades(ids: set[str]) -> dict[str, bool]:
-    """Return whether the grader calls each of the trajectories right, by id."""
-    if not GRADED.exists():
-        return {}
-    row_id = pl.col("trajectory").struct.field("trajectory_id")
-    is_correct = pl.col("grade").struct.field("exact_match")
-    rows = _scan(GRADED, ["trajectory", "grade"]).filter(
-        row_id.is_in(list(ids)), is_correct.is_not_null()
-    )
-    return dict(rows.select(row_id, is_correct).collect().iter_rows())
-
-
-def _causes(ids: set[str]) -> dict[str, frozenset[str]]:
-    """Return all automatic causes by id, the primary one and the contributing ones."""
-    if not ANALYSED.exists():
-        return {}
-    contributing = pl.col("contributing").list.eval(pl.element().struct.field("cause"))
-    rows = _scan(ANALYSED, ["trajectory_id", "cause", "contributing"])
-    wanted = rows.filter(pl.col("trajectory_id").is_in(list(ids)))
-    columns = wanted.select("trajectory_id", "cause", contributing).collect()
-    found = {}
-    for row_id, cause, more in columns.iter_rows():
-        found[row_id] = frozenset(name for name in (cause, *more) if name)
-    return found
-
-
-def _blamed_steps(ids: set[str]) -> dict[str, int]:
-    """Return the number of the step that the analysis blames, counted from 1, by id."""
-    if not ANALYSED.exists():
-        return {}
-    rows = _scan(ANALYSED, ["trajectory_id", "step"])
-    wanted = rows.filter(pl.col("trajectory_id").is_in(list(ids)), pl.col("step").is_not_null())
-    return dict(wanted.select("trajectory_id", pl.col("step") + 1).collect().iter_rows())
 
 
 def _texts(ids: set[str]) -> dict[str, str]:
@@ -98,7 +77,7 @@ def _texts(ids: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     if GRADED.exists():
         trajectory = pl.col("trajectory").struct.field
-        rows = _scan(GRADED, ["trajectory", "grade"]).select(
+        rows = tables.scan(GRADED, ["trajectory", "grade"]).select(
             trajectory("trajectory_id"),
             trajectory("question"),
             pl.col("grade").struct.field("prediction"),
@@ -107,14 +86,9 @@ def _texts(ids: set[str]) -> dict[str, str]:
         for row_id, question, prediction in wanted.collect().iter_rows():
             found[row_id] = f"{question} — {prediction or 'no answer'}"
     if PAIRS.exists():
-        rows = _scan(PAIRS, ["pair_id", "question"]).select("pair_id", "question")
+        rows = tables.scan(PAIRS, ["pair_id", "question"]).select("pair_id", "question")
         found.update(rows.filter(pl.col("pair_id").is_in(list(ids))).collect().iter_rows())
     return found
-
-
-def _scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
-    return pl.scan_parquet(path)
 
 
 def page(
@@ -129,12 +103,22 @@ def page(
         rows = [figure for figure in figures if figure.between is between]
         if rows:
             parts[heading] = rows
+    conflicts: list[Mapping[str, Any]] = []
+    for decision in decisions:
+        if decision.standing is not Standing.CONFLICT:
+            continue
+        said = []
+        for review in decision.reviews:
+            comment = review.value(ReviewQuestion.COMMENT)
+            verdict = review.value(DECISIVE[decision.kind])
+            said.append((review.reviewer, f"{verdict} ({comment})" if comment else verdict))
+        conflicts.append({"kind": str(decision.kind), "item_id": decision.item_id, "said": said})
     num_by_standing = Counter(decision.standing for decision in decisions)
     return render_report(
         _TEMPLATES,
         "agreement.html",
         parts=parts,
-        conflicts=list(_conflicts(decisions)),
+        conflicts=conflicts,
         texts=_texts({decision.item_id for decision in decisions}),
         pairs=pairs,
         num_as_measured=sum(pair.num_as_measured for pair in pairs if pair.worth),
@@ -143,20 +127,6 @@ def page(
         num_reviews=len(reviews),
         reviewers=sorted({review.reviewer for review in reviews}),
     )
-
-
-def _conflicts(decisions: Sequence[Decision]) -> Iterator[Mapping[str, Any]]:
-    """Yield the items on which reviewers disagree, with what each of them said."""
-    for decision in decisions:
-        if decision.standing is not Standing.CONFLICT:
-            continue
-        question = DECISIVE[decision.kind]
-        said = []
-        for review in decision.reviews:
-            comment = review.value(ReviewQuestion.COMMENT)
-            verdict = review.value(question)
-            said.append((review.reviewer, f"{verdict} ({comment})" if comment else verdict))
-        yield {"kind": str(decision.kind), "item_id": decision.item_id, "said": said}
 
 
 def main(arguments: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from annotate.layouts import LAYOUTS, Form, Layout, QuestionLayout
+from annotate.layouts import LAYOUTS, Form, Layout
 from annotate.settings import AnnotateParams
 from annotate.state import State
 from coa.errors import ConfigError, MissingExtraError, ServiceError
@@ -76,22 +76,19 @@ def access(annotate: AnnotateParams) -> Access:
         raise ConfigError(
             "there is no key for Argilla", where=url, expected=f"{KEY} in the environment"
         )
-    return Access(url, key, _headers(os.environ.get(HEADERS, "{}")))
-
-
-def _headers(text: str) -> dict[str, str]:
     try:
-        found = json.loads(text)
+        headers = json.loads(os.environ.get(HEADERS, "{}"))
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        headers = None
+    is_object = isinstance(headers, dict)
+    if not is_object or not all(isinstance(value, str) for value in headers.values()):
         # What was got is not shown: it may hold a secret.
         raise ConfigError(
             f"{HEADERS} is not a JSON object of texts",
             where="the environment",
             expected='{"Authorization": "Bearer ..."}',
         )
-    return found
+    return Access(url, key, headers)
 
 
 def data_set_name(prefix: str, kind: ReviewKind, round_: int, layout: int = LAYOUT_VERSION) -> str:
@@ -116,13 +113,26 @@ class Deployment:
             ServiceError: the deployment cannot be reached, refuses the key or lacks the workspace.
         """
         self._annotate = annotate
-        self._access = access(annotate)
-        self._client = self._connect()
+        url, key, headers = access(annotate)
+        try:
+            import argilla
+            import httpx
+        except ImportError:
+            raise MissingExtraError("argilla", "review") from None
+        try:
+            self._client = argilla.Argilla(
+                url, key, timeout=_TIMEOUT_SECONDS, headers=dict(headers)
+            )
+        except (argilla._exceptions.ArgillaError, httpx.HTTPError, ValueError) as error:
+            fix = f"start it (coa review serve), or see to {URL}, {KEY} and {HEADERS}"
+            raise ServiceError(
+                "cannot talk to Argilla", where=url, got=_first_line(error), fix=fix
+            ) from error
         self._workspace = self._client.workspaces(annotate.workspace)
         if self._workspace is None:
             fix = "make it in Argilla, or name another: annotate.workspace"
             raise ServiceError(
-                f"Argilla has no workspace {annotate.workspace!r}", where=self._access.url, fix=fix
+                f"Argilla has no workspace {annotate.workspace!r}", where=url, fix=fix
             )
 
     def __enter__(self) -> Self:
@@ -130,21 +140,6 @@ class Deployment:
 
     def __exit__(self, *_: object) -> None:
         self._client.http_client.close()
-
-    def _connect(self) -> "argilla.Argilla":
-        try:
-            import argilla
-            import httpx
-        except ImportError:
-            raise MissingExtraError("argilla", "review") from None
-        url, key, headers = self._access
-        try:
-            return argilla.Argilla(url, key, timeout=_TIMEOUT_SECONDS, headers=dict(headers))
-        except (argilla._exceptions.ArgillaError, httpx.HTTPError, ValueError) as error:
-            fix = f"start it (coa review serve), or see to {URL}, {KEY} and {HEADERS}"
-            raise ServiceError(
-                "cannot talk to Argilla", where=url, got=_first_line(error), fix=fix
-            ) from error
 
     def request(self, method: str, path: str, **more: Any) -> Any:
         """Send a request, and return the JSON that the deployment answers.
@@ -231,7 +226,10 @@ class Deployment:
         num_sent = 0
         remaining = iter(items)
         while batch := list(islice(remaining, _RECORDS_AT_ONCE)):
-            records = [_record(item) for item in batch]
+            records = []
+            for item in batch:
+                record = {"external_id": item.record_id, "fields": dict(item.fields)}
+                records.append({**record, "metadata": dict(item.metadata)})
             path = f"/api/v1/datasets/{data_set.id}/records/bulk"
             self.request("PUT", path, json={"items": records})
             num_sent += len(batch)
@@ -271,15 +269,6 @@ def _first_line(error: Exception) -> str:
     return first[:300]
 
 
-def _record(item: "Item") -> dict[str, Any]:
-    """Write an item as a record of Argilla's API."""
-    return {
-        "external_id": item.record_id,
-        "fields": dict(item.fields),
-        "metadata": dict(item.metadata),
-    }
-
-
 def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":
     """Translate a layout into the settings of an Argilla data set."""
     import argilla
@@ -293,29 +282,27 @@ def settings(layout: Layout, reviewers_per_item: int) -> "argilla.Settings":
         "float": argilla.FloatMetadataProperty,
     }
     metadata = [properties[kind](name, visible_for_annotators=False) for name, kind in _HIDDEN]
+    questions: list[Any] = []
+    for question in layout.questions:
+        shared: dict[str, Any] = {
+            "name": question.name,
+            "title": question.title,
+            "required": question.is_required,
+        }
+        labels = {str(value): text for value, text in question.labels}
+        if question.form is Form.LABEL:
+            questions.append(argilla.LabelQuestion(labels=labels, **shared))
+        elif question.form is Form.LABELS:
+            questions.append(argilla.MultiLabelQuestion(labels=labels, **shared))
+        elif question.form is Form.RATING:
+            questions.append(argilla.RatingQuestion(values=[1, 2, 3, 4, 5], **shared))
+        else:
+            questions.append(argilla.TextQuestion(**shared))
     return argilla.Settings(
         guidelines=layout.guidelines,
         fields=fields,
-        questions=[_question(question) for question in layout.questions],
+        questions=questions,
         metadata=metadata,
         distribution=argilla.TaskDistribution(min_submitted=reviewers_per_item),
         allow_extra_metadata=False,
     )
-
-
-def _question(question: QuestionLayout) -> Any:
-    import argilla
-
-    shared: dict[str, Any] = {
-        "name": question.name,
-        "title": question.title,
-        "required": question.is_required,
-    }
-    labels = {str(value): text for value, text in question.labels}
-    if question.form is Form.LABEL:
-        return argilla.LabelQuestion(labels=labels, **shared)
-    if question.form is Form.LABELS:
-        return argilla.MultiLabelQuestion(labels=labels, **shared)
-    if question.form is Form.RATING:
-        return argilla.RatingQuestion(values=[1, 2, 3, 4, 5], **shared)
-    return argilla.TextQuestion(**shared)

@@ -55,25 +55,20 @@ def server_python() -> Path:
             if not (folder / _COMPLETE).exists():
                 print(f"installing Argilla's server into {folder} (once)", file=sys.stderr)
                 shutil.rmtree(folder, ignore_errors=True)
-                _install(folder, python)
+                uv = shutil.which("uv")
+                if uv:
+                    _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
+                    install = (uv, "pip", "install", "--quiet", "--python", str(python))
+                else:
+                    _run(sys.executable, "-m", "venv", str(folder))
+                    install = (str(python), "-m", "pip", "install", "--quiet")
+                _run(*install, "-r", str(LOCK))
                 (folder / _COMPLETE).touch()
     except OSError as error:
         if isinstance(error, OutputError | ServiceError | InputError):
             raise
         raise writing_error(folder, error) from error
     return python
-
-
-def _install(folder: Path, python: Path) -> None:
-    """Make the environment with uv where it is installed, with venv and pip elsewhere."""
-    uv = shutil.which("uv")
-    if uv:
-        _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
-        _run(uv, "pip", "install", "--quiet", "--python", str(python), "-r", str(LOCK))
-        return
-    _run(sys.executable, "-m", "venv", str(folder))
-    pip_install = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    _run(*pip_install, "-r", str(LOCK))
 
 
 def _run(*command: str) -> None:

@@ -53,11 +53,7 @@ def show_verdicts(said: Counter[str], names: Mapping[str, str]) -> Sequence[str]
 
 
 def reviewed_pairs(reviews: Iterable[Review]) -> Iterator[ReviewedPair]:
-    """Yield the pairs that the first round reviewed, as far as their texts are still the same.
-
-    Raises:
-        InputError: The file of the pairs is broken.
-    """
+    """Yield the pairs that the first round reviewed, as far as their texts are still the same."""
     verdicts = first_verdicts(reviews, ReviewKind.PAIR)
     ids = {pair_id for pair_id, _ in verdicts}
     if not ids or not PAIRS.exists():
@@ -66,53 +62,41 @@ def reviewed_pairs(reviews: Iterable[Review]) -> Iterator[ReviewedPair]:
         if pair.pair_id not in ids:
             continue
         said = verdicts.get((pair.pair_id, pair_version(pair)))
-        if said:
-            yield _reviewed(pair, said)
-
-
-def _reviewed(pair: PreferencePair, said: Counter[str]) -> ReviewedPair:
-    is_acting_chosen = pair.kind is PairKind.ACT_IS_BETTER
-    names: dict[str, str] = {
-        Preference.CHOSEN: "acting" if is_acting_chosen else "thinking on",
-        Preference.REJECTED: "thinking on" if is_acting_chosen else "acting",
-    }
-    return ReviewedPair(
-        pair_id=pair.pair_id,
-        tool=pair.tool,
-        said=_in_words(said, names),
-        worth=show_worth(pair.worth) if pair.worth else "",
-        num_as_measured=said[Preference.CHOSEN],
-        num_against=said[Preference.REJECTED],
-    )
+        if not said:
+            continue
+        is_acting_chosen = pair.kind is PairKind.ACT_IS_BETTER
+        names: dict[str, str] = {
+            Preference.CHOSEN: "acting" if is_acting_chosen else "thinking on",
+            Preference.REJECTED: "thinking on" if is_acting_chosen else "acting",
+        }
+        yield ReviewedPair(
+            pair_id=pair.pair_id,
+            tool=pair.tool,
+            said=_in_words(said, names),
+            worth=show_worth(pair.worth) if pair.worth else "",
+            num_as_measured=said[Preference.CHOSEN],
+            num_against=said[Preference.REJECTED],
+        )
 
 
 def notes_of_second_round(pair: PreferencePair, said: Counter[str]) -> Sequence[str]:
-    """Say what was measured at a pair's point, and what the first round said of its sides.
-
-    Args:
-        pair: The pair.
-        said: The verdicts of the first round on these texts; may be empty.
-    """
+    """Say what was measured at a pair's point, and what the first round said of its sides."""
     chosen, rejected = ("A", "B") if is_chosen_left(pair.pair_id) else ("B", "A")
     names: dict[str, str] = {Preference.CHOSEN: chosen, Preference.REJECTED: rejected}
-    return (_measurement(pair), *show_verdicts(said, names))
-
-
-def _measurement(pair: PreferencePair) -> str:
-    """Say how both arms ended at the point of a pair, and what acting is worth there."""
-    is_left_acting = is_chosen_left(pair.pair_id) == (pair.kind is PairKind.ACT_IS_BETTER)
-    acting, thinking = ("A", "B") if is_left_acting else ("B", "A")
+    is_chosen_acting = pair.kind is PairKind.ACT_IS_BETTER
+    acting, thinking = (chosen, rejected) if is_chosen_acting else (rejected, chosen)
     counts = (
         f"{pair.num_act_correct} of {pair.num_act} continuations right that call {pair.tool} "
         f"there, as {acting} does, and {pair.num_think_correct} of {pair.num_think} that do not, "
         f"as {thinking}"
     )
-    if pair.worth is None:
-        return f"Measured: {counts}."
-    worth = f"calling is worth {show_worth(pair.worth)}"
-    if pair.worth.confidence:
-        worth += f" ({pair.worth.confidence:.0%} interval)"
-    return f"Measured: {worth}; {counts}."
+    measured = f"Measured: {counts}."
+    if pair.worth is not None:
+        worth = f"calling is worth {show_worth(pair.worth)}"
+        if pair.worth.confidence:
+            worth += f" ({pair.worth.confidence:.0%} interval)"
+        measured = f"Measured: {worth}; {counts}."
+    return (measured, *show_verdicts(said, names))
 
 
 def _in_words(said: Counter[str], names: Mapping[str, str]) -> tuple[tuple[str, int], ...]:

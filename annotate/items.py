@@ -8,9 +8,8 @@ the items on which the first one disagreed; it alone shows what was measured at 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
@@ -64,35 +63,86 @@ class Item:
 
 
 def chosen_items(kind: ReviewKind, annotate: AnnotateParams) -> Iterator[Item]:
-    """Yield the chosen items of a kind, in the order of their file.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
-    candidates = _CANDIDATES[kind](annotate.push)
+    """Yield the chosen items of a kind, in the order of their file."""
+    candidates = {
+        ReviewKind.TRAJECTORY: _trajectories,
+        ReviewKind.PAIR: _pairs,
+        ReviewKind.DISPUTE: _disputes,
+    }[kind](annotate.push)
+    verdicts: Mapping[tuple[str, str], Counter[str]] = {}
     if annotate.push.round == 2:
-        reasons = _second_round(candidates, _conflicts(kind, annotate))
+        reviews = read_reviews()
+        disputed = set()
+        for decision in decide_all(reviews, annotate.adjudication):
+            if decision.kind is kind and decision.standing is Standing.CONFLICT:
+                disputed.add(decision.item_id)
+        ids = candidates.get_column("row_id")
+        reasons = {row_id: SECOND_ROUND for row_id in ids if row_id in disputed}
+        verdicts = first_verdicts(reviews, kind)
     else:
         reasons = choose(candidates, annotate.push)
-    yield from _READERS[kind](reasons)
+    if kind is ReviewKind.PAIR:
+        yield from _pair_items(reasons, verdicts)
+    else:
+        yield from _graded_items(kind, reasons, verdicts)
 
 
-def _second_round(candidates: pl.DataFrame, disputed: set[str]) -> dict[str, str]:
-    """Return the candidates on which the first round disagreed, as ids with their reason."""
-    reasons = {}
-    for row_id in candidates.get_column("row_id"):
-        if row_id in disputed:
-            reasons[row_id] = SECOND_ROUND
-    return reasons
+def _graded_items(
+    kind: ReviewKind, reasons: Mapping[str, str], verdicts: Mapping[tuple[str, str], Counter[str]]
+) -> Iterator[Item]:
+    """Yield the chosen trajectories, or the answers in dispute."""
+    causes: dict[str, str | None] = {}
+    if kind is ReviewKind.TRAJECTORY:
+        rows = tables.scan(ANALYSED, ["trajectory_id", "cause"])
+        wanted = rows.filter(pl.col("trajectory_id").is_in(list(reasons)))
+        causes = dict(wanted.select("trajectory_id", "cause").collect().iter_rows())
+    for row in tables.read_table(GRADED, GradedTrajectory):
+        trajectory = row.trajectory
+        row_id = trajectory.trajectory_id
+        if row_id not in reasons:
+            continue
+        is_dispute = kind is ReviewKind.DISPUTE
+        version = dispute_version(row) if is_dispute else trajectory_version(row)
+        notes = show_verdicts(verdicts.get((row_id, version), Counter()), {})
+        metadata: Metadata = {"reason": reasons[row_id], "f1": row.grade.f1 or 0.0}
+        if is_dispute:
+            yield Item(row_id, version, layouts.dispute_fields(row, notes), metadata)
+            continue
+        overlap = {} if row.grade.f1 is None else {"f1": row.grade.f1}
+        metadata = {
+            **overlap,
+            "reason": reasons[row_id],
+            "mode": str(trajectory.mode),
+            "searches": trajectory.num_actions,
+            "cause": causes.get(row_id) or "none",
+            "grade": str(row.grade.verdict),
+        }
+        yield Item(row_id, version, layouts.trajectory_fields(row, notes), metadata)
 
 
-def _conflicts(kind: ReviewKind, annotate: AnnotateParams) -> set[str]:
-    """Return the ids of a kind's items on which the reviewers disagree."""
-    found = set()
-    for decision in decide_all(read_reviews(), annotate.adjudication):
-        if decision.kind is kind and decision.standing is Standing.CONFLICT:
-            found.add(decision.item_id)
-    return found
+def _pair_items(
+    reasons: Mapping[str, str], verdicts: Mapping[tuple[str, str], Counter[str]]
+) -> Iterator[Item]:
+    """Yield the chosen pairs, with the accepted answers; an id begins with its question's."""
+    question_ids = [pair_id.split("/")[0] for pair_id in reasons]
+    question_id = pl.col("trajectory").struct.field("question_id")
+    rows = tables.scan(GRADED, ["trajectory", "gold_answers"])
+    asked = rows.filter(question_id.is_in(question_ids)).select(question_id, "gold_answers")
+    gold = dict(asked.collect().iter_rows())
+    for pair in tables.read_table(PAIRS, PreferencePair):
+        if pair.pair_id not in reasons:
+            continue
+        metadata: Metadata = {
+            "reason": reasons[pair.pair_id],
+            "kind": str(pair.kind),
+            "steps_before": len(pair.prefix),
+        }
+        version = pair_version(pair)
+        notes: Sequence[str] = ()
+        if reasons[pair.pair_id] == SECOND_ROUND:
+            notes = notes_of_second_round(pair, verdicts.get((pair.pair_id, version), Counter()))
+        fields = layouts.pair_fields(pair, tuple(gold.get(pair.question_id, ())), notes)
+        yield Item(pair.pair_id, version, fields, metadata)
 
 
 def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
@@ -105,11 +155,9 @@ def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
     Returns:
         The chosen ids, each with the reason why it was chosen.
     """
-
-    def draw(row_id: str) -> str:
-        return seeded_rank(row_id, params.seed, "review")
-
-    drawn = pl.col("row_id").map_elements(draw, return_dtype=pl.String)
+    drawn = pl.col("row_id").map_elements(
+        lambda row_id: seeded_rank(row_id, params.seed, "review"), return_dtype=pl.String
+    )
     ranked = candidates.with_columns(drawn=drawn)
     num_audit = round(params.audit_share * params.num_items)
     audit = ranked.sort("drawn").head(num_audit).get_column("row_id")
@@ -123,13 +171,8 @@ def choose(candidates: pl.DataFrame, params: PushParams) -> dict[str, str]:
     return reasons
 
 
-def _read(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
-    return pl.scan_parquet(path)
-
-
 def _trajectories(params: PushParams) -> pl.DataFrame:
-    rows = _read(ANALYSED, ["trajectory_id", "cause"]).select(
+    rows = tables.scan(ANALYSED, ["trajectory_id", "cause"]).select(
         row_id="trajectory_id", group=pl.col("cause").fill_null("correct"), worth=pl.lit(0.0)
     )
     if params.causes:
@@ -150,7 +193,7 @@ def _pairs(_: PushParams) -> pl.DataFrame:
     act = pl.col("num_act_correct") / pl.col("num_act")
     think = pl.col("num_think_correct") / pl.col("num_think")
     margin = (act - think).abs()
-    rows = _read(PAIRS, ["pair_id", "kind", "num_act"])
+    rows = tables.scan(PAIRS, ["pair_id", "kind", "num_act"])
     if "worth" in rows.collect_schema():  # not in older files
         worth = pl.col("worth").struct.field
         # How far the interval stays off zero; below 0 where it holds zero.
@@ -168,7 +211,7 @@ def _disputes(_: PushParams) -> pl.DataFrame:
         & grade("prediction").is_not_null()
         & (contains_accepted | (grade("f1") >= _MIN_F1))
     )
-    rows = _read(GRADED, ["trajectory", "grade"]).filter(is_in_dispute)
+    rows = tables.scan(GRADED, ["trajectory", "grade"]).filter(is_in_dispute)
     group = pl.when(contains_accepted).then(pl.lit("contains")).otherwise(pl.lit("overlaps"))
     found = rows.select(
         row_id=trajectory("trajectory_id"),
@@ -180,101 +223,3 @@ def _disputes(_: PushParams) -> pl.DataFrame:
     same = pl.col("prediction").map_elements(normalise, return_dtype=pl.String).alias("same")
     in_order = found.sort("row_id")
     return in_order.unique([pl.col("question"), same], keep="first", maintain_order=True)
-
-
-_CANDIDATES = {
-    ReviewKind.TRAJECTORY: _trajectories,
-    ReviewKind.PAIR: _pairs,
-    ReviewKind.DISPUTE: _disputes,
-}
-
-
-def _graded(ids: Iterable[str]) -> Iterator[GradedTrajectory]:
-    wanted = set(ids)
-    for row in tables.read_table(GRADED, GradedTrajectory):
-        if row.trajectory.trajectory_id in wanted:
-            yield row
-
-
-def _verdicts_for(
-    reasons: Mapping[str, str], kind: ReviewKind
-) -> Mapping[tuple[str, str], Counter[str]]:
-    """Return what the first round said; nothing for the first round itself."""
-    is_second_round = SECOND_ROUND in reasons.values()
-    return first_verdicts(read_reviews(), kind) if is_second_round else {}
-
-
-def _trajectory_items(reasons: Mapping[str, str]) -> Iterator[Item]:
-    causes = _causes(reasons)
-    verdicts = _verdicts_for(reasons, ReviewKind.TRAJECTORY)
-    for row in _graded(reasons):
-        trajectory = row.trajectory
-        row_id = trajectory.trajectory_id
-        overlap = {} if row.grade.f1 is None else {"f1": row.grade.f1}
-        metadata: Metadata = {
-            **overlap,
-            "reason": reasons[row_id],
-            "mode": str(trajectory.mode),
-            "searches": trajectory.num_actions,
-            "cause": causes.get(row_id) or "none",
-            "grade": str(row.grade.verdict),
-        }
-        version = trajectory_version(row)
-        notes = show_verdicts(verdicts.get((row_id, version), Counter()), {})
-        fields = layouts.trajectory_fields(row, notes)
-        yield Item(row_id, version, fields, metadata)
-
-
-def _causes(ids: Iterable[str]) -> dict[str, str | None]:
-    """Return the primary cause of each trajectory."""
-    rows = _read(ANALYSED, ["trajectory_id", "cause"])
-    wanted = rows.filter(pl.col("trajectory_id").is_in(list(ids))).select("trajectory_id", "cause")
-    return dict(wanted.collect().iter_rows())
-
-
-def _pair_items(reasons: Mapping[str, str]) -> Iterator[Item]:
-    wanted = set(reasons)
-    gold = _gold_answers(wanted)
-    verdicts = _verdicts_for(reasons, ReviewKind.PAIR)
-    for pair in tables.read_table(PAIRS, PreferencePair):
-        if pair.pair_id not in wanted:
-            continue
-        metadata: Metadata = {
-            "reason": reasons[pair.pair_id],
-            "kind": str(pair.kind),
-            "steps_before": len(pair.prefix),
-        }
-        version = pair_version(pair)
-        notes: Sequence[str] = ()
-        if reasons[pair.pair_id] == SECOND_ROUND:
-            notes = notes_of_second_round(pair, verdicts.get((pair.pair_id, version), Counter()))
-        fields = layouts.pair_fields(pair, gold.get(pair.question_id, ()), notes)
-        yield Item(pair.pair_id, version, fields, metadata)
-
-
-def _gold_answers(pair_ids: set[str]) -> dict[str, tuple[str, ...]]:
-    """Return the accepted answers by question id; a pair's id begins with its question's."""
-    question_ids = [pair_id.split("/")[0] for pair_id in pair_ids]
-    question_id = pl.col("trajectory").struct.field("question_id")
-    rows = _read(GRADED, ["trajectory", "gold_answers"]).filter(question_id.is_in(question_ids))
-    found = {}
-    for name, gold in rows.select(question_id, "gold_answers").collect().iter_rows():
-        found[name] = tuple(gold)
-    return found
-
-
-def _dispute_items(reasons: Mapping[str, str]) -> Iterator[Item]:
-    verdicts = _verdicts_for(reasons, ReviewKind.DISPUTE)
-    for row in _graded(reasons):
-        row_id = row.trajectory.trajectory_id
-        version = dispute_version(row)
-        metadata: Metadata = {"reason": reasons[row_id], "f1": row.grade.f1 or 0.0}
-        notes = show_verdicts(verdicts.get((row_id, version), Counter()), {})
-        yield Item(row_id, version, layouts.dispute_fields(row, notes), metadata)
-
-
-_READERS = {
-    ReviewKind.TRAJECTORY: _trajectory_items,
-    ReviewKind.PAIR: _pair_items,
-    ReviewKind.DISPUTE: _dispute_items,
-}

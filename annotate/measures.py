@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -23,6 +24,15 @@ class CoderAnswer(NamedTuple):
     label: Any
 
 
+class _About(NamedTuple):
+    """The columns of `Agreement` that say what is measured."""
+
+    kind: ReviewKind
+    question: ReviewQuestion
+    between: Between
+    value: str = ""
+
+
 def agreement_of_reviewers(reviews: Sequence[Review]) -> Iterator[Agreement]:
     """Yield the agreement of the first round's reviewers on every question without free text."""
     for kind, layout in LAYOUTS.items():
@@ -30,54 +40,39 @@ def agreement_of_reviewers(reviews: Sequence[Review]) -> Iterator[Agreement]:
         for question in layout.questions:
             if question.form not in _MEASURED:
                 continue
-            answers = _answers_of(own, question.name, question.form)
-            shared = _answered_twice(answers)
+            answers: list[CoderAnswer] = []
+            coders: defaultdict[str, set[str]] = defaultdict(set)
+            for review in own:
+                label = _label(review, question.name, question.form)
+                if label is not None:
+                    item = f"{review.item_id}@{review.version}"
+                    answers.append(CoderAnswer(review.reviewer, item, label))
+                    coders[item].add(review.reviewer)
+            shared = [answer for answer in answers if len(coders[answer.item]) > 1]
             if shared:
-                yield _measure(kind, question.name, Between.REVIEWERS, "", shared, question.form)
+                about = _About(kind, question.name, Between.REVIEWERS)
+                yield _measure(about, shared, question.form)
 
 
-def _answers_of(
-    reviews: Iterable[Review], question: ReviewQuestion, form: Form
-) -> list[CoderAnswer]:
-    """Return the answers of all reviews that answer the question."""
-    found = []
-    for review in reviews:
-        if not review.answers:
-            continue
-        answer = _answer_of(review, question, form)
-        if answer is not None:
-            found.append(answer)
-    return found
-
-
-def _answer_of(review: Review, question: ReviewQuestion, form: Form) -> CoderAnswer | None:
+def _label(review: Review, question: ReviewQuestion, form: Form) -> Any:
+    """Return what a review answers to a question; None for nothing."""
     values = review.values(question)
-    item = f"{review.item_id}@{review.version}"
+    if not review.answers:
+        return None
     if form is Form.LABELS:
         # Nothing chosen is an answer too: no cause applies.
-        return CoderAnswer(review.reviewer, item, frozenset(values or ("none",)))
+        return frozenset(values or ("none",))
     if not values:
         return None
-    label = int(values[0]) if form is Form.RATING else values[0]
-    return CoderAnswer(review.reviewer, item, label)
-
-
-def _answered_twice(answers: Sequence[CoderAnswer]) -> list[CoderAnswer]:
-    """Keep the answers to items that two coders or more have answered."""
-    coders = defaultdict(set)
-    for answer in answers:
-        coders[answer.item].add(answer.coder)
-    return [answer for answer in answers if len(coders[answer.item]) > 1]
+    return int(values[0]) if form is Form.RATING else values[0]
 
 
 def agreement_with_causes(
     reviews: Iterable[Review], automatic: Mapping[str, frozenset[str]]
 ) -> Iterator[Agreement]:
-    """Yield for each cause how far reviewers see it where the program does.
+    """Yield for each cause how far the first round sees it in a trajectory where the program does.
 
-    Args:
-        reviews: Reviews of any kind; those of trajectories in the first round count.
-        automatic: The program's causes by item id.
+    `automatic` has the program's causes by item id.
     """
     own = []
     causes: set[str] = set()
@@ -93,54 +88,29 @@ def agreement_with_causes(
         for review in own:
             is_seen = cause in review.values(ReviewQuestion.CAUSES)
             people.append(CoderAnswer(review.reviewer, review.item_id, is_seen))
-        program = [CoderAnswer(PROGRAM, item, cause in automatic[item]) for item in items]
-        yield _against(
-            kind=ReviewKind.TRAJECTORY,
-            question=ReviewQuestion.CAUSES,
-            between=Between.CAUSES,
-            value=cause,
-            people=people,
-            program=program,
-        )
+        about = _About(ReviewKind.TRAJECTORY, ReviewQuestion.CAUSES, Between.CAUSES, cause)
+        yield _against(about, people, {item: cause in automatic[item] for item in items})
 
 
 def agreement_with_steps(
     reviews: Iterable[Review], blamed: Mapping[str, int]
 ) -> Iterator[Agreement]:
-    """Yield how far reviewers blame the step that the analysis blames.
-
-    Args:
-        reviews: Reviews of any kind; those of trajectories in the first round count.
-        blamed: The number of the blamed step by trajectory id, counted from 1.
-    """
+    """Yield how far the first round blames the step that the analysis blames, counted from 1."""
     people = []
     for review in reviews:
         number = _NUMBER.search(review.value(ReviewQuestion.FIRST_BAD_STEP))
         is_first = review.kind is ReviewKind.TRAJECTORY and review.round == 1
         if is_first and number and review.item_id in blamed:
             people.append(CoderAnswer(review.reviewer, review.item_id, int(number[0])))
-    items = {answer.item for answer in people}
-    program = [CoderAnswer(PROGRAM, item, blamed[item]) for item in items]
     if people:
-        yield _against(
-            kind=ReviewKind.TRAJECTORY,
-            question=ReviewQuestion.FIRST_BAD_STEP,
-            between=Between.CAUSES,
-            value="",
-            people=people,
-            program=program,
-        )
+        about = _About(ReviewKind.TRAJECTORY, ReviewQuestion.FIRST_BAD_STEP, Between.CAUSES)
+        yield _against(about, people, blamed)
 
 
 def agreement_with_grader(
     reviews: Iterable[Review], is_correct: Mapping[str, bool]
 ) -> Iterator[Agreement]:
-    """Yield how far reviewers call right what the grader calls right.
-
-    Args:
-        reviews: Reviews of any kind; those of the first round count.
-        is_correct: The grader's verdict by trajectory id.
-    """
+    """Yield how far the first round calls right what the grader calls right."""
     asked = {
         ReviewKind.TRAJECTORY: ReviewQuestion.ANSWER_RIGHT,
         ReviewKind.DISPUTE: ReviewQuestion.SAME_ANSWER,
@@ -152,59 +122,26 @@ def agreement_with_grader(
             verdict = review.value(question)
             if review.kind is kind and verdict not in ("", "unsure"):
                 people.append(CoderAnswer(review.reviewer, review.item_id, verdict == "yes"))
-        items = {answer.item for answer in people}
-        program = [CoderAnswer(PROGRAM, item, is_correct[item]) for item in items]
         if people:
-            yield _against(
-                kind=kind,
-                question=question,
-                between=Between.GRADER,
-                value="",
-                people=people,
-                program=program,
-            )
+            yield _against(_About(kind, question, Between.GRADER), people, is_correct)
 
 
-def _against(
-    kind: ReviewKind,
-    question: ReviewQuestion,
-    between: Between,
-    value: str,
-    people: list[CoderAnswer],
-    program: list[CoderAnswer],
-) -> Agreement:
-    """Compare every answer of a person with the program's.
+def _against(about: _About, people: Sequence[CoderAnswer], program: Mapping[str, Any]) -> Agreement:
+    """Compare every answer of a person with the program's, by item.
 
     Two people's answers to one item count as answers to two items.
     """
-    program_label = {answer.item: answer.label for answer in program}
     answers = []
     for answer in people:
         item = f"{answer.item}/{answer.coder}"
         answers.append(CoderAnswer("people", item, answer.label))
-        answers.append(CoderAnswer(PROGRAM, item, program_label[answer.item]))
-    found = _measure(kind, question, between, value, answers, Form.LABEL)
-    return Agreement(
-        kind,
-        question,
-        between,
-        value,
-        len(program),
-        len(people),
-        found.equal_share,
-        found.alpha,
-        found.kappa,
-    )
+        answers.append(CoderAnswer(PROGRAM, item, program[answer.item]))
+    found = _measure(about, answers, Form.LABEL)
+    num_items = len({answer.item for answer in people})
+    return replace(found, num_items=num_items, num_answers=len(people))
 
 
-def _measure(
-    kind: ReviewKind,
-    question: ReviewQuestion,
-    between: Between,
-    value: str,
-    answers: Sequence[CoderAnswer],
-    form: Form,
-) -> Agreement:
+def _measure(about: _About, answers: Sequence[CoderAnswer], form: Form) -> Agreement:
     """Compute the figures of agreement; alpha and kappa need answers that differ."""
     labels: dict[str, dict[str, Any]] = defaultdict(dict)
     for answer in answers:
@@ -217,10 +154,7 @@ def _measure(
             num_equal += left == right
     is_varied = len({answer.label for answer in answers}) > 1
     return Agreement(
-        kind,
-        question,
-        between,
-        value,
+        *about,
         len(labels),
         len(answers),
         round(num_equal / num_pairs, 4),

@@ -61,34 +61,28 @@ def reviews_of(record: Mapping[str, Any], key: _Key, names: Mapping[str, str]) -
     kind, item_id, version, layout, round_ = key
     for response in record.get("responses") or ():
         if response["status"] == "submitted":
-            answers = tuple(_answers(kind, item_id, response["values"] or {}))
+            answers = _answers(kind, item_id, response["values"] or {})
             reviewer = names.get(response["user_id"], f"account {response['user_id'][:8]}")
-            submitted = _time(response["updated_at"])
+            # Argilla's time is UTC without saying so.
+            time = datetime.fromisoformat(response["updated_at"])
+            time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+            submitted = time.isoformat(timespec="seconds").replace("+00:00", "Z")
             yield Review(item_id, kind, version, layout, round_, reviewer, submitted, answers)
 
 
-def _answers(kind: ReviewKind, item_id: str, values: Mapping[str, Any]) -> Iterator[Answer]:
-    """Yield the answers in the order of the questions; the sides of a pair are named by role."""
+def _answers(kind: ReviewKind, item_id: str, values: Mapping[str, Any]) -> tuple[Answer, ...]:
+    """List the answers in the order of the questions; the sides of a pair are named by role."""
+    answers = []
     for question in LAYOUTS[kind].questions:
-        given = _as_list(values.get(question.name, {}).get("value"))
+        given = values.get(question.name, {}).get("value")
+        if not isinstance(given, list):
+            given = [] if given in (None, "") else [given]
         texts = [str(item)[:_MAX_TEXT_CHARS] for item in given]
         if question.name is ReviewQuestion.PREFERENCE:
             texts = [unshuffled(item_id, text) for text in texts]
         if texts:
-            yield Answer(question.name, tuple(texts))
-
-
-def _as_list(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    return [] if value in (None, "") else [value]
-
-
-def _time(text: str) -> str:
-    """Write Argilla's time, which is UTC without saying so, in one form."""
-    found = datetime.fromisoformat(text)
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    return found.isoformat(timespec="seconds").replace("+00:00", "Z")
+            answers.append(Answer(question.name, tuple(texts)))
+    return tuple(answers)
 
 
 def merged(old: Sequence[Review], new: Mapping[_Key, Sequence[Review]]) -> list[Review]:

@@ -39,6 +39,13 @@ class Server:
     def __init__(self, python: Path, settings: dict[str, Any], log: IO[bytes]) -> None:
         self._log = log
         self.passwords: dict[str, str] = {}
+        # The process finds our engine, and none of the packages of this process's environment.
+        variables = {}
+        for name, value in os.environ.items():
+            if not name.startswith(("ARGILLA_", "PYTHON")):
+                variables[name] = value
+        variables["PYTHONPATH"] = str(Path(__file__).parent.parent)
+        variables["PYTHONSAFEPATH"] = "1"
         # A session of its own: control-C reaches this process alone, which then stops the server.
         self._process = subprocess.Popen(
             [python, "-m", "annotate.embedded.process"],
@@ -46,7 +53,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
-            env=_environment(),
+            env=variables,
         )
         assert self._process.stdin
         settings = {**settings, "parent": os.getpid()}
@@ -92,20 +99,6 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _environment() -> Mapping[str, str]:
-    """Return the environment variables of the server's process.
-
-    It finds our engine, and none of the packages of this process's environment.
-    """
-    kept = {}
-    for name, value in os.environ.items():
-        if not name.startswith(("ARGILLA_", "PYTHON")):
-            kept[name] = value
-    kept["PYTHONPATH"] = str(Path(__file__).parent.parent)
-    kept["PYTHONSAFEPATH"] = "1"
-    return kept
 
 
 def answers(url: str) -> bool:
@@ -167,12 +160,7 @@ def welcome(url: str, params: ServeParams, passwords: Mapping[str, str]) -> str:
 
 
 def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
-    """Run the server until it is told to stop, and return the summary line.
-
-    Raises:
-        ConfigError: the port is taken, or the state is of another version.
-        ServiceError: the server does not start, or dies.
-    """
+    """Run the server until it is told to stop, and return the summary line."""
     params = annotate.serve
     state = State(Path(params.state))
     with state.lock(), tempfile.TemporaryDirectory(prefix="argilla-") as folder:

@@ -108,9 +108,6 @@ class State:
     def check_version(self, pinned: str) -> None:
         """Refuse a folder that another version of Argilla wrote.
 
-        Args:
-            pinned: The version that is to be run.
-
         Raises:
             ConfigError: the versions differ.
         """

@@ -103,15 +103,10 @@ def analyse_all(
 
 
 def failed_questions(path: Path) -> set[str]:
-    """Collect the ids of the questions that a trajectory failed: only their passages are needed.
-
-    Raises:
-        InputError: the file is missing or broken, or lacks a column.
-    """
-    tables.require_columns(
-        path, tables.open_parquet(path).schema_arrow.names, ["trajectory", "grade"]
+    """Collect the ids of the questions that a trajectory failed: only their passages are needed."""
+    rows = tables.scan(path, ["trajectory", "grade"]).filter(
+        ~pl.col("grade").struct.field("exact_match")
     )
-    rows = pl.scan_parquet(path).filter(~pl.col("grade").struct.field("exact_match"))
     ids = rows.select(pl.col("trajectory").struct.field("question_id")).unique()
     return set(ids.collect(engine="streaming").to_series())
 
@@ -120,9 +115,6 @@ def load_context(params: Params, questions: Mapping[str, Question]) -> Context:
     """Load what the rules know besides the rows.
 
     One pass over the corpus keeps the passages under gold titles of failed questions.
-
-    Raises:
-        InputError: the corpus is missing or broken.
     """
     settings = params.section(AnalyseParams)
     asking = asking_words(question.question for question in questions.values())

@@ -60,23 +60,6 @@ class SetSource(NamedTuple):
     """Rows that reviewers let in, in addition to those at `path`."""
 
 
-def _trajectory_id(row: GradedTrajectory) -> str:
-    return row.trajectory.trajectory_id
-
-
-def _pair_id(pair: PreferencePair) -> str:
-    return pair.pair_id
-
-
-def _question_id(question: Question) -> str:
-    return question.question_id
-
-
-def _unchanged(question: Question) -> Question:
-    """Return a question as it is: reviews are about trajectories and pairs."""
-    return question
-
-
 def sources(params: AssembleParams, revision: Revision) -> Iterator[SetSource]:
     """Describe the sets that are asked for; of the others no file is read."""
     if params.makes_pairs:
@@ -84,7 +67,18 @@ def sources(params: AssembleParams, revision: Revision) -> Iterator[SetSource]:
         yield pair_source(PAIRS, params.num_cot_a, pairs, revision)
     for mode, size in ((Mode.COA, params.num_coa), (Mode.COT, params.num_cot)):
         if size:
-            yield _trajectory_source(mode, size, revision)
+            yield SetSource(
+                name=str(mode),
+                record=GradedTrajectory,
+                path=KEPT,
+                size=size,
+                pool=trajectory_pool(KEPT, mode, EXCLUDED, revision),
+                row_id=lambda row: str(row.trajectory.trajectory_id),
+                remedy="raise sample.num_questions or sample.num_rollouts, or loosen the rules in "
+                "`filter`",
+                revise=revision.trajectory,
+                more=let_in(mode, revision),
+            )
     if params.num_rl:
         yield SetSource(
             name="rl",
@@ -92,9 +86,9 @@ def sources(params: AssembleParams, revision: Revision) -> Iterator[SetSource]:
             path=QUESTIONS,
             size=params.num_rl,
             pool=question_pool(QUESTIONS, GRADED, EXCLUDED),
-            row_id=_question_id,
+            row_id=lambda question: str(question.question_id),
             remedy="lower sample.num_questions, or bring more questions",
-            revise=_unchanged,
+            revise=lambda question: question,  # Reviews are about trajectories and pairs.
         )
 
 
@@ -106,23 +100,9 @@ def pair_source(path: Path, size: int, pool: Pool, revision: Revision) -> SetSou
         path=path,
         size=size,
         pool=pool,
-        row_id=_pair_id,
+        row_id=lambda pair: str(pair.pair_id),
         remedy="raise branch.max_parents, branch.points_per_trajectory or branch.num_continuations",
         revise=revision.pair,
-    )
-
-
-def _trajectory_source(mode: Mode, size: int, revision: Revision) -> SetSource:
-    return SetSource(
-        name=str(mode),
-        record=GradedTrajectory,
-        path=KEPT,
-        size=size,
-        pool=trajectory_pool(KEPT, mode, EXCLUDED, revision),
-        row_id=_trajectory_id,
-        remedy="raise sample.num_questions or sample.num_rollouts, or loosen the rules in `filter`",
-        revise=revision.trajectory,
-        more=let_in(mode, revision),
     )
 
 

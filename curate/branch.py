@@ -34,7 +34,7 @@ from coa.rollout.forks import (
     require_forks,
 )
 from coa.rollout.points import Point
-from coa.rollout.runtime import JOURNALS, Runtime, open_runtime
+from coa.rollout.runtime import JOURNALS, open_runtime
 from coa.settings.outputs import check_folder, check_inputs, journal_name, metrics_name
 from coa.settings.params import Params
 from coa.shards.stage import ShardRun, open_stage
@@ -58,9 +58,6 @@ async def branch(
 
     Returns:
         What the run's journal saved.
-
-    Raises:
-        ConfigError: A tool in question is not among the run's.
     """
     settings = params.section(BranchParams)
     prompts = load_prompts(params)
@@ -76,7 +73,15 @@ async def branch(
             open_judge(params, work, is_needed=judges_all) as judge,
             open_runtime(params, work, teacher=policy, section=section) as runtime,
         ):
-            _require_tools(tools_in_question, runtime)
+            missing = sorted(tools_in_question - set(runtime.tools))
+            if missing:
+                raise ConfigError(
+                    f"forks need tools that this run does not offer: {', '.join(missing)}",
+                    where="the section tools, or branch.tool_cues",
+                    expected=f"among {', '.join(sorted(runtime.tools))}",
+                    fix="offer them as the trajectories were sampled, or take them out of "
+                    "branch.tool_cues",
+                )
             encoded_prompts: dict[Arm, Prompt] = {}
             for arm, prompt in prompts.items():
                 encoded_prompts[arm] = prompt.for_policy(runtime.run.encoder)
@@ -87,17 +92,6 @@ async def branch(
             results.totals.costs = runtime.ledger.used.metrics()
             results.totals.server = runtime.server_metrics
             return runtime.journal_summary
-
-
-def _require_tools(names: set[str], runtime: Runtime) -> None:
-    missing = sorted(names - set(runtime.tools))
-    if missing:
-        raise ConfigError(
-            f"forks need tools that this run does not offer: {', '.join(missing)}",
-            where="the section tools, or branch.tool_cues",
-            expected=f"among {', '.join(sorted(runtime.tools))}",
-            fix="offer them as the trajectories were sampled, or take them out of branch.tool_cues",
-        )
 
 
 def main(arguments: Sequence[str]) -> str:

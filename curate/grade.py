@@ -204,11 +204,7 @@ class Tally:
 async def grade(
     samples: Sequence[Sample], params: Params, questions: Mapping[str, Question], work: ShardRun
 ) -> list[Tally]:
-    """Grade the files, or a shard's rows of each, and return the counts of each file.
-
-    Raises:
-        ConfigError: a question has a rubric, and nobody judges.
-    """
+    """Grade the files, or a shard's rows of each, and return the counts of each file."""
     settings = params.section(GradeParams)
     tallies: list[Tally] = []
     total = sum(len(work.rows(tables.count_rows(sample.path))) for sample in samples)
@@ -295,15 +291,10 @@ def main(arguments: Sequence[str]) -> str:
     summaries = ", ".join(tally.summary(mode) for mode, tally in by_mode.items())
     if work.is_part:
         return work.finish(f"{work.folder}: {summaries}", counts=tallies)
-    _write_metrics(name, by_mode)
-    return work.finish(f"{out}: {summaries}")
-
-
-def _write_metrics(name: str, tallies: Mapping[Mode, Tally]) -> None:
     metrics: dict[str, object] = {}
-    for mode, tally in tallies.items():
+    for mode, tally in by_mode.items():
         metrics[f"{mode}_trajectories"] = tally.rows
-    for mode, tally in tallies.items():
+    for mode, tally in by_mode.items():
         metrics[f"{mode}_correct_rate"] = rate(tally.correct, tally.rows - tally.open)
         if tally.open:
             metrics[f"{mode}_open_ended"] = tally.open
@@ -311,6 +302,7 @@ def _write_metrics(name: str, tallies: Mapping[Mode, Tally]) -> None:
             counts = {str(verdict): tally.judged[verdict] for verdict in JudgeVerdict}
             metrics[f"{mode}_judged"] = counts
     write_metrics(name, metrics)
+    return work.finish(f"{out}: {summaries}")
 
 
 if __name__ == "__main__":

@@ -132,43 +132,30 @@ def read_recorded(rows: Iterable[RecordedVerdict]) -> list[Judged]:
 
 def compare(judged: Judged) -> Iterator[RuleAgreement]:
     """Compare each rule with the judge."""
+    from scipy.stats import binomtest
+
     for title, rule in RULES.items():
         counts = Counter((rule(grade), told) for grade, told in judged.pairs)
         both, neither = counts[True, True], counts[False, False]
         only_rule, only_judge = counts[True, False], counts[False, True]
+        total = len(judged.pairs)
+        interval = binomtest(both + neither, total).proportion_ci(_CONFIDENCE, method="wilson")
+        observed = (both + neither) / total
+        agreement = Figure(observed, interval.low, interval.high)
+        disagreement = Figure(1 - observed, 1 - interval.high, 1 - interval.low)
+        by_rule = (both + only_rule) / total
+        by_judge = (both + only_judge) / total
+        kappa = None
+        if by_rule not in (0.0, 1.0) and by_judge not in (0.0, 1.0):
+            # The interval is by Cohen's own standard error (1960).
+            expected = by_rule * by_judge + (1 - by_rule) * (1 - by_judge)
+            value = (observed - expected) / (1 - expected)
+            error = math.sqrt(observed * (1 - observed) / total) / (1 - expected)
+            reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * error
+            kappa = Figure(value, value - reach, value + reach)
         yield RuleAgreement(
-            rule=title,
-            both=both,
-            only_rule=only_rule,
-            only_judge=only_judge,
-            neither=neither,
-            agreement=_share(both + neither, len(judged.pairs)),
-            disagreement=_share(only_rule + only_judge, len(judged.pairs)),
-            kappa=_kappa(both, only_rule, only_judge, neither),
+            title, both, only_rule, only_judge, neither, agreement, disagreement, kappa
         )
-
-
-def _share(part: int, whole: int) -> Figure:
-    """Return a share with its Wilson interval."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(part, whole).proportion_ci(_CONFIDENCE, method="wilson")
-    return Figure(part / whole, interval.low, interval.high)
-
-
-def _kappa(both: int, only_rule: int, only_judge: int, neither: int) -> Figure | None:
-    """Return Cohen's kappa with its interval by Cohen's own standard error (1960)."""
-    total = both + only_rule + only_judge + neither
-    by_rule = (both + only_rule) / total
-    by_judge = (both + only_judge) / total
-    if by_rule in (0.0, 1.0) or by_judge in (0.0, 1.0):
-        return None
-    observed = (both + neither) / total
-    expected = by_rule * by_judge + (1 - by_rule) * (1 - by_judge)
-    kappa = (observed - expected) / (1 - expected)
-    error = math.sqrt(observed * (1 - observed) / total) / (1 - expected)
-    reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * error
-    return Figure(kappa, kappa - reach, kappa + reach)
 
 
 def as_markdown(judged: Judged, found: Sequence[RuleAgreement]) -> str:

@@ -3,11 +3,13 @@
 What curate.screen excluded and what reviewers left out is not among them.
 """
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from coa.records.exclusions import RowKind
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PairKind
 from coa.records.trajectory import Mode
@@ -26,29 +28,9 @@ class Pool(NamedTuple):
     """Number of rows that reviewers took out."""
 
 
-def screened(rows: pl.LazyFrame, excluded: Path, what: str) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Take out the rows that curate.screen excluded.
-
-    Args:
-        rows: A table whose first column is the id of the row.
-        excluded: The file that curate.screen wrote.
-        what: The kind of the rows, as that file names it.
-
-    Returns:
-        The other rows, in their order, and the number of rows taken out for each reason.
-    """
-    columns = tables.open_parquet(excluded).schema_arrow.names
-    tables.require_columns(excluded, columns, ["row_id", "what", "reason"])
-    taken = pl.scan_parquet(excluded).filter(pl.col("what") == what).select("row_id", "reason")
-    own = rows.collect_schema().names()[0]
-    reasons = (
-        taken.join(rows, left_on="row_id", right_on=own, how="semi")
-        .group_by("reason")
-        .len()
-        .sort("reason")
-    )
-    left = rows.join(taken, left_on=own, right_on="row_id", how="anti", maintain_order="left")
-    return left.collect(), dict(reasons.collect().iter_rows())
+def let_in(mode: Mode, revision: Revision) -> list[GradedTrajectory]:
+    """List the trajectories of a mode that reviewers let in."""
+    return [row for row in revision.let_in.values() if row.trajectory.mode is mode]
 
 
 def trajectory_pool(path: Path, mode: Mode, excluded: Path, revision: Revision) -> Pool:
@@ -57,44 +39,23 @@ def trajectory_pool(path: Path, mode: Mode, excluded: Path, revision: Revision) 
     Their strata are the number of hops, the number of actions and the question type.
     """
     field = pl.col("trajectory").struct.field
-    rows = pl.scan_parquet(path).select(
-        field("trajectory_id"),
-        field("question_id"),
-        field("mode"),
-        "num_hops",
-        field("num_actions"),
-        "question_type",
-    )
-    left, reasons = screened(rows.filter(pl.col("mode") == mode), excluded, "trajectory")
-    candidates: list[Candidate] = []
-    for row_id, question_id, _, *stratum in left.iter_rows():
-        candidates.append(
-            Candidate(row_id=row_id, question_id=question_id, group=(), stratum=tuple(stratum))
+    rows = (
+        pl.scan_parquet(path)
+        .filter(field("mode") == mode)
+        .select(
+            field("trajectory_id"),
+            field("question_id"),
+            "num_hops",
+            field("num_actions"),
+            "question_type",
         )
+    )
+    more: list[Candidate] = []
     for row in let_in(mode, revision):
         trajectory = row.trajectory
-        candidates.append(
-            Candidate(
-                row_id=trajectory.trajectory_id,
-                question_id=trajectory.question_id,
-                group=(),
-                stratum=(row.num_hops, trajectory.num_actions, row.question_type),
-            )
-        )
-    return _without_left_out(candidates, reasons, revision)
-
-
-def let_in(mode: Mode, revision: Revision) -> list[GradedTrajectory]:
-    """List the trajectories of a mode that reviewers let in."""
-    return [row for row in revision.let_in.values() if row.trajectory.mode is mode]
-
-
-def _without_left_out(
-    candidates: list[Candidate], reasons: dict[str, int], revision: Revision
-) -> Pool:
-    """Make a pool of the candidates that reviewers did not leave out."""
-    left = [candidate for candidate in candidates if candidate.row_id not in revision.left_out]
-    return Pool(left, reasons, num_reviewed_out=len(candidates) - len(left))
+        stratum = (row.num_hops, trajectory.num_actions, row.question_type)
+        more.append(Candidate(trajectory.trajectory_id, trajectory.question_id, (), stratum))
+    return _pool(rows, excluded, RowKind.TRAJECTORY, revision.left_out, more)
 
 
 def pair_pool(path: Path, graded: Path, excluded: Path, revision: Revision) -> Pool:
@@ -105,23 +66,20 @@ def pair_pool(path: Path, graded: Path, excluded: Path, revision: Revision) -> P
     """
     field = pl.col("trajectory").struct.field
     questions = pl.scan_parquet(graded).select(
-        trajectory_id=field("trajectory_id"), hops="num_hops", type="question_type"
+        "num_hops", "question_type", trajectory_id=field("trajectory_id")
     )
-    rows = pl.scan_parquet(path).select("pair_id", "question_id", "trajectory_id", "kind")
-    joined = rows.join(questions, on="trajectory_id", how="left").select(
-        "pair_id", "question_id", "kind", "hops", "type"
+    pairs = pl.scan_parquet(path).select("pair_id", "question_id", "trajectory_id", "kind")
+    rows = pairs.join(questions, on="trajectory_id", how="left").select(
+        "pair_id", "question_id", "num_hops", "question_type", "kind"
     )
-    left, reasons = screened(joined, excluded, "pair")
+    pool = _pool(rows, excluded, RowKind.PAIR, revision.left_out)
     candidates: list[Candidate] = []
-    for pair_id, question_id, kind, *stratum in left.iter_rows():
-        if pair_id in revision.flipped:
-            kind = other_kind(PairKind(kind))
-        candidates.append(
-            Candidate(
-                row_id=pair_id, question_id=question_id, group=(kind,), stratum=tuple(stratum)
-            )
-        )
-    return _without_left_out(candidates, reasons, revision)
+    for candidate in pool.candidates:
+        *stratum, kind = candidate.stratum
+        if candidate.row_id in revision.flipped:
+            kind = other_kind(PairKind(str(kind)))
+        candidates.append(candidate._replace(group=(kind,), stratum=tuple(stratum)))
+    return pool._replace(candidates=candidates)
 
 
 def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
@@ -129,41 +87,43 @@ def question_pool(path: Path, graded: Path, excluded: Path) -> Pool:
 
     The strata are the number of hops and the question type.
     """
-    sampled = (
-        pl.scan_parquet(graded)
-        .select(question_id=pl.col("trajectory").struct.field("question_id"))
-        .unique()
+    question_id = pl.col("trajectory").struct.field("question_id")
+    sampled = pl.scan_parquet(graded).select(question_id=question_id).unique()
+    train = pl.scan_parquet(path).filter(pl.col("split") == "train")
+    rows = train.join(sampled, on="question_id", how="anti").sort("question_id")
+    columns = rows.select(
+        "question_id", pl.col("question_id").alias("own"), "num_hops", "question_type"
     )
-    rows = (
-        pl.scan_parquet(path)
-        .filter(pl.col("split") == "train")
-        .join(sampled, on="question_id", how="anti")
-    )
-    left, reasons = screened(
-        rows.select("question_id", "num_hops", "question_type"), excluded, "question"
-    )
+    return _pool(columns, excluded, RowKind.QUESTION, frozenset())
+
+
+def _pool(
+    rows: pl.LazyFrame,
+    excluded: Path,
+    what: RowKind,
+    left_out: Collection[str],
+    more: Sequence[Candidate] = (),
+) -> Pool:
+    """Make a pool of rows and of `more` candidates, without what the screen and reviewers took.
+
+    The columns of `rows` are the id of the row, that of its question, and its stratum.
+    """
+    own = rows.collect_schema().names()[0]
+    found = tables.scan(excluded, ["row_id", "what", "reason"])
+    taken = found.filter(pl.col("what") == what).select("row_id", "reason")
+    taken_here = taken.join(rows, left_on="row_id", right_on=own, how="semi")
+    reasons = taken_here.group_by("reason").len().sort("reason").collect()
+    left = rows.join(taken, left_on=own, right_on="row_id", how="anti", maintain_order="left")
     candidates: list[Candidate] = []
-    for question_id, num_hops, question_type in left.sort("question_id").iter_rows():
-        candidates.append(
-            Candidate(
-                row_id=question_id,
-                question_id=question_id,
-                group=(),
-                stratum=(num_hops, question_type),
-            )
-        )
-    return Pool(candidates, reasons)
+    for row_id, question_id, *stratum in left.collect().iter_rows():
+        candidates.append(Candidate(row_id, question_id, group=(), stratum=tuple(stratum)))
+    candidates += more
+    kept = [candidate for candidate in candidates if candidate.row_id not in left_out]
+    return Pool(kept, dict(reasons.iter_rows()), len(candidates) - len(kept))
 
 
 def count_drops(path: Path, mode: Mode) -> dict[str, int]:
-    """Count the trajectories of a mode that curate.filter dropped, by reason.
-
-    Raises:
-        InputError: the file is missing or broken, or lacks a column.
-    """
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, ["reason", "row"])
+    """Count the trajectories of a mode that curate.filter dropped, by reason."""
     mode_of_row = pl.col("row").struct.field("trajectory").struct.field("mode")
-    counted = (
-        pl.scan_parquet(path).filter(mode_of_row == mode).group_by("reason").len().sort("reason")
-    )
-    return dict(counted.collect().iter_rows())
+    rows = tables.scan(path, ["reason", "row"]).filter(mode_of_row == mode)
+    return dict(rows.group_by("reason").len().sort("reason").collect().iter_rows())

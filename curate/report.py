@@ -41,14 +41,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def count_dropped(path: Path) -> Counter[Mode]:
-    """Count the rows of each mode that the filter dropped.
-
-    Raises:
-        InputError: the file is broken or lacks a column.
-    """
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, ["row"])
+    """Count the rows of each mode that the filter dropped."""
     mode = pl.col("row").struct.field("trajectory").struct.field("mode").alias("mode")
-    counted = pl.scan_parquet(path).group_by(mode).len().collect()
+    counted = tables.scan(path, ["row"]).group_by(mode).len().collect()
     dropped: Counter[Mode] = Counter()
     for name, count in counted.iter_rows():
         dropped[Mode(name)] = count
@@ -56,12 +51,7 @@ def count_dropped(path: Path) -> Counter[Mode]:
 
 
 def draw(tallies: Tallies, points: PointTallies | None) -> dict[str, Picture]:
-    """Draw the charts; each is returned by the name of its file.
-
-    Args:
-        tallies: The counts of trajectories.
-        points: The counts of forked points; None where the run makes no pairs.
-    """
+    """Draw the charts; each is returned by the name of its file."""
     causes: dict[str, dict[Cause, int]] = {}
     for mode in tallies.modes:
         counts = tallies.causes_of(mode)
@@ -83,13 +73,7 @@ def draw(tallies: Tallies, points: PointTallies | None) -> dict[str, Picture]:
 
 
 def render(tallies: Tallies, pictures: dict[str, Picture], **more: Any) -> str:
-    """Render the page.
-
-    Args:
-        tallies: The counts.
-        pictures: The charts by the name of their file.
-        more: Further variables of the template: `examples`, `is_filtered`, `points`.
-    """
+    """Render the page."""
     from markupsafe import Markup
 
     # SVG that we drew ourselves is the only text that passes unescaped.
@@ -116,11 +100,7 @@ def render(tallies: Tallies, pictures: dict[str, Picture], **more: Any) -> str:
 
 
 def write(page: str, pictures: dict[str, Picture]) -> None:
-    """Write the page and its pictures; remove those of an earlier run that are not drawn now.
-
-    Raises:
-        OutputError: one of them cannot be written.
-    """
+    """Write the page and its pictures; remove those of an earlier run that are not drawn now."""
     write_file(OUT, page.encode("utf-8", "replace"))
     for name in PICTURE_NAMES:
         if name not in pictures:

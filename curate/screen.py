@@ -39,7 +39,7 @@ from coa.store.files import EVALUATION_SETS, EXCLUDED, GRADED, KEPT, PAIRS, QUES
 from coa.store.metrics import write_metrics
 from curate.screening.near_duplicates import Duplicate, NearDuplicates, find_in
 from curate.screening.overlap import EvaluationSets, SharedRun
-from curate.screening.shingles import Rows, hash_words
+from curate.screening.shingles import hash_words
 
 _ROWS_AT_ONCE = 1000
 _CHARACTERS_AT_ONCE = 4_000_000
@@ -110,9 +110,8 @@ def pair_rows(path: Path, rows: range | None = None) -> Iterator[ScreenedRow]:
 
 def question_rows(path: Path, graded: Path, rows: range) -> Iterator[ScreenedRow]:
     """Read the train questions that no trajectory was sampled for."""
-    tables.require_columns(graded, tables.open_parquet(graded).schema_arrow.names, ["trajectory"])
     sampled = (
-        pl.scan_parquet(graded)
+        tables.scan(graded, ["trajectory"])
         .select(question_id=pl.col("trajectory").struct.field("question_id"))
         .unique()
     )
@@ -147,14 +146,7 @@ class Screen:
         evaluation: EvaluationSets,
         spool: Path,
     ) -> None:
-        """Keep what rows are compared with.
-
-        Args:
-            params: The limits.
-            marks: Names of evaluation sets by the id of a question that is marked as theirs.
-            evaluation: The evaluation questions.
-            spool: The folder for temporary files, see `curate.screening.near_duplicates`.
-        """
+        """Keep what rows are compared with."""
         self._params = params
         self._marks = marks
         self._evaluation = evaluation
@@ -189,7 +181,9 @@ class Screen:
             hashed = hash_words(texts)
             left: list[ScreenedRow] = []
             is_left: list[bool] = []
-            for row, match in zip(batch, self._matches(batch, texts, hashed), strict=True):
+            shared_runs = self._evaluation.shared(texts, hashed)
+            for row, shared in zip(batch, shared_runs, strict=True):
+                match = self._match(row, shared)
                 is_left.append(match is None)
                 if match is None:
                     left.append(row)
@@ -200,16 +194,6 @@ class Screen:
             row_ids = [row.row_id for row in left]
             question_ids = [row.question_id for row in left]
             copies.add(row_ids, hashed.take(np.array(is_left)), question_ids)
-
-    def _matches(
-        self, rows: Sequence[ScreenedRow], texts: Sequence[Sequence[str]], hashed: Rows
-    ) -> list[EvaluationMatch | None]:
-        """Tell for each row whether and why it touches an evaluation set."""
-        shared_runs = self._evaluation.shared(texts, hashed)
-        matches: list[EvaluationMatch | None] = []
-        for row, shared in zip(rows, shared_runs, strict=True):
-            matches.append(self._match(row, shared))
-        return matches
 
     def _match(self, row: ScreenedRow, shared: SharedRun | None) -> EvaluationMatch | None:
         """Tell why a row touches an evaluation set, and which; None where it touches none."""
@@ -231,6 +215,13 @@ class Screen:
             detail += f" (similarity {near.similarity:.2f})"
             return EvaluationMatch(ExclusionReason.EVALUATION_NEAR, detail, (question.set_name,))
         return None
+
+
+def open_screen(params: ScreenParams, spool: Path) -> Screen:
+    """Open a screen against all evaluation questions of the run; `spool` is for temporary files."""
+    questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
+    evaluation = EvaluationSets(questions, run_words=params.ngram_words)
+    return Screen(params, read_marks(QUESTIONS), evaluation, spool)
 
 
 def near_duplicates(what: RowKind, found: Iterable[Duplicate]) -> Iterator[Excluded]:
@@ -317,7 +308,12 @@ def main(arguments: Sequence[str]) -> str:
     counts = {what: Counter[ExclusionReason]() for what in RowKind}
     with ExitStack() as stack:
         if work.shard.is_merge:
-            compared = _added_up(work.counts(Compared))
+            shards = work.counts(Compared)
+            touched = {what: Counter[str]() for what in RowKind}
+            for shard in shards:
+                for what, names in shard.touched.items():
+                    touched[what].update(names)
+            compared = shards[0]._replace(touched=touched)
             excluded = {what: join(what, work, params.min_similarity) for what in RowKind}
         else:
             evaluation = EvaluationSets(questions, run_words=params.ngram_words)
@@ -335,33 +331,6 @@ def main(arguments: Sequence[str]) -> str:
                 table.write(row)
                 counts[what][row.reason] += 1
     tables.write_table(EVALUATION_SETS, EvaluationSet, evaluation_sets(sizes, compared.touched))
-    _write_metrics(compared, sizes, counts)
-    shown = [what for what in RowKind if makes_pairs or what is not RowKind.PAIR]
-    totals = ", ".join(f"{counts[what].total():,} of kind {what}" for what in shown)
-    return work.finish(f"{EXCLUDED}: {totals}; compared with {_compared_with(sizes)}")
-
-
-def _added_up(shards: Sequence[Compared]) -> Compared:
-    """Add up the rows that touch evaluation sets; the sets are the same in all shards."""
-    touched = {what: Counter[str]() for what in RowKind}
-    for shard in shards:
-        for what, names in shard.touched.items():
-            touched[what].update(names)
-    return shards[0]._replace(touched=touched)
-
-
-def _compared_with(sizes: Mapping[str, int]) -> str:
-    """Say with how many evaluation questions and sets the rows were compared."""
-    if not sizes:
-        return "no evaluation set"
-    return f"{sum(sizes.values()):,} questions of {', '.join(sorted(sizes))}"
-
-
-def _write_metrics(
-    compared: Compared,
-    sizes: Mapping[str, int],
-    counts: Mapping[RowKind, Counter[ExclusionReason]],
-) -> None:
     metrics: dict[str, object] = {
         "compared_with": _compared_with(sizes),
         "evaluation_questions": compared.num_questions,
@@ -369,11 +338,18 @@ def _write_metrics(
         "near_from": compared.near_from,
     }
     for what, count in counts.items():
-        by_reason: dict[str, int] = {}
-        for reason in ExclusionReason:
-            by_reason[str(reason)] = count[reason]
-        metrics[str(what)] = by_reason
+        metrics[str(what)] = {str(reason): count[reason] for reason in ExclusionReason}
     write_metrics("screen", metrics)
+    shown = [what for what in RowKind if makes_pairs or what is not RowKind.PAIR]
+    totals = ", ".join(f"{counts[what].total():,} of kind {what}" for what in shown)
+    return work.finish(f"{EXCLUDED}: {totals}; compared with {_compared_with(sizes)}")
+
+
+def _compared_with(sizes: Mapping[str, int]) -> str:
+    """Say with how many evaluation questions and sets the rows were compared."""
+    if not sizes:
+        return "no evaluation set"
+    return f"{sum(sizes.values()):,} questions of {', '.join(sorted(sizes))}"
 
 
 def evaluation_sets(

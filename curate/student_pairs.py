@@ -27,11 +27,11 @@ from coa.settings.stages import PipelineParams
 from coa.store import tables
 from coa.store.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from coa.store.metrics import write_metrics
-from curate.assemble import SPLITS, SetSource, choose_rows, pair_source, write_set
+from curate.assemble import SPLITS, choose_rows, pair_source, write_set
 from curate.pools import pair_pool
-from curate.screen import ScreenParams, pair_rows
-from curate.student_set import count_reasons, find_excluded
-from curate.verdicts import Revision
+from curate.screen import ScreenParams, open_screen, pair_rows
+from curate.student_set import count_reasons
+from curate.verdicts import Revision, flipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,6 @@ class StudentPairsParams:
     """For a control: in a random half of the pairs the rejected side is called the chosen one."""
 
 
-def make_source(pairs: Path, graded: Path, excluded: Path, num_pairs: int) -> SetSource:
-    """Describe the set; no reviewer sees the student's pairs, so none is revised."""
-    revision = Revision()
-    pool = pair_pool(pairs, graded, excluded, revision)
-    return pair_source(pairs, num_pairs, pool, revision)
-
-
 def shuffle_sides(pair: PreferencePair) -> PreferencePair:
     """Let the two sides change places, in one half of all pairs by their ids.
 
@@ -63,19 +56,7 @@ def shuffle_sides(pair: PreferencePair) -> PreferencePair:
     """
     if int(seeded_rank(pair.pair_id, 0, "sides"), 16) % 2:
         return pair
-    kinds = {
-        PairKind.ACT_IS_BETTER: PairKind.THINK_IS_BETTER,
-        PairKind.THINK_IS_BETTER: PairKind.ACT_IS_BETTER,
-    }
-    return replace(
-        pair,
-        kind=kinds[pair.kind],
-        chosen=pair.rejected,
-        rejected=pair.chosen,
-        chosen_id=pair.rejected_id,
-        rejected_id=pair.chosen_id,
-        worth=None,
-    )
+    return replace(flipped(pair), worth=None)
 
 
 def count_kinds(folder: Path) -> dict[str, dict[str, int]]:
@@ -101,10 +82,11 @@ def main(arguments: Sequence[str]) -> str:
     left_out = Path(settings.mined) / "excluded.parquet"
     num_asked = params.section(PipelineParams, "pipeline").student_pairs
     screen = params.section(ScreenParams, "screen")
-    excluded = list(find_excluded(RowKind.PAIR, pair_rows(pairs), screen, pairs.parent))
+    excluded = list(open_screen(screen, pairs.parent).excluded(RowKind.PAIR, pair_rows(pairs)))
     tables.write_table(left_out, Excluded, excluded)
-    source = make_source(pairs, Path(settings.graded), left_out, num_asked)
-    source = source._replace(name=out.name)
+    revision = Revision()  # No reviewer sees the student's pairs.
+    pool = pair_pool(pairs, Path(settings.graded), left_out, revision)
+    source = pair_source(pairs, num_asked, pool, revision)._replace(name=out.name)
     if settings.shuffles_sides:
         source = source._replace(revise=shuffle_sides)
     sizing = replace(params.section(AssembleParams, "assemble"), allows_fewer=True)

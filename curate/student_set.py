@@ -12,11 +12,10 @@ others).
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coa.questions.evaluation_questions import read_evaluation
 from coa.records.exclusions import Excluded, ExclusionReason, RowKind
 from coa.records.graded import GradedTrajectory
 from coa.records.sets import AssembleParams
@@ -24,11 +23,10 @@ from coa.records.trajectory import Mode
 from coa.settings.outputs import check_folder, check_inputs, metrics_name
 from coa.settings.params import Params
 from coa.store import tables
-from coa.store.files import QUESTIONS, STUDENT_ASSEMBLED, STUDENT_KEPT
+from coa.store.files import STUDENT_ASSEMBLED, STUDENT_KEPT
 from coa.store.metrics import write_metrics
 from curate.assemble import split_candidates
-from curate.screen import Screen, ScreenedRow, ScreenParams, read_marks, row_of
-from curate.screening.overlap import EvaluationSets
+from curate.screen import ScreenParams, open_screen, row_of
 from curate.strata import Candidate
 
 
@@ -40,19 +38,6 @@ class StudentSetParams:
     """The trajectories that passed the filter."""
     out: str = (STUDENT_ASSEMBLED / "coa").as_posix()
     """The folder under data/ that gets the set; the folder above it names the metrics."""
-
-
-def find_excluded(
-    what: RowKind, rows: Iterable[ScreenedRow], params: ScreenParams, spool: Path
-) -> Iterator[Excluded]:
-    """Find the rows that touch an evaluation set, and those that copy another one.
-
-    A temporary file lies in the folder `spool`.
-    """
-    questions = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
-    evaluation = EvaluationSets(questions, run_words=params.ngram_words)
-    screen = Screen(params, read_marks(QUESTIONS), evaluation, spool)
-    return screen.excluded(what, rows)
 
 
 def count_reasons(excluded: Iterable[Excluded]) -> dict[str, int]:
@@ -88,7 +73,8 @@ def main(arguments: Sequence[str]) -> str:
     rows = [row for row in kept if row.trajectory.mode is Mode.COA]
     screened = (row_of(row.trajectory) for row in rows)
     screen = params.section(ScreenParams, "screen")
-    excluded = list(find_excluded(RowKind.TRAJECTORY, screened, screen, out.parent))
+    found = open_screen(screen, out.parent).excluded(RowKind.TRAJECTORY, screened)
+    excluded = list(found)
     left_out = {row.row_id for row in excluded}
     others = [row for row in rows if row.trajectory.trajectory_id not in left_out]
     sizes: dict[str, int] = {}

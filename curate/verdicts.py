@@ -9,12 +9,10 @@ nothing, and neither does a conflict.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from coa.questions.evaluation_questions import read_evaluation
 from coa.records import protocol
 from coa.records.drops import Dropped, DropReason
-from coa.records.exclusions import Excluded, RowKind
+from coa.records.exclusions import RowKind
 from coa.records.graded import GradedTrajectory
 from coa.records.grading import Verdict, grade, normalise
 from coa.records.pairs import PairKind, PreferencePair
@@ -22,7 +20,7 @@ from coa.records.sets import AssembleParams
 from coa.settings.params import Params
 from coa.store import tables
 from coa.store.adjudication import AdjudicationParams, Decision, Standing, decide_all
-from coa.store.files import DROPPED, EXCLUDED, KEPT, PAIRS, QUESTIONS, REVIEWS
+from coa.store.files import DROPPED, EXCLUDED, KEPT, PAIRS, REVIEWS
 from coa.store.reviews import (
     DECISIVE,
     Applied,
@@ -37,8 +35,7 @@ from coa.store.reviews import (
     trajectory_version,
 )
 from curate.filter import FilterParams, judge
-from curate.screen import Screen, ScreenParams, read_marks, row_of
-from curate.screening.overlap import EvaluationSets
+from curate.screen import ScreenParams, open_screen, row_of
 
 MAX_ANSWER_CHARS = 200
 """The greatest length of an accepted answer that a reviewer wrote; a longer text is taken for a
@@ -73,14 +70,19 @@ class Revision:
         """Put the sides of a pair in the order that the reviewers want."""
         if pair.pair_id not in self.flipped:
             return pair
-        return replace(
-            pair,
-            kind=other_kind(pair.kind),
-            chosen=pair.rejected,
-            rejected=pair.chosen,
-            chosen_id=pair.rejected_id,
-            rejected_id=pair.chosen_id,
-        )
+        return flipped(pair)
+
+
+def flipped(pair: PreferencePair) -> PreferencePair:
+    """Let the two sides of a pair change places."""
+    return replace(
+        pair,
+        kind=other_kind(pair.kind),
+        chosen=pair.rejected,
+        rejected=pair.chosen,
+        chosen_id=pair.rejected_id,
+        rejected_id=pair.chosen_id,
+    )
 
 
 def other_kind(kind: PairKind) -> PairKind:
@@ -146,24 +148,22 @@ def revise(decisions: Iterable[Decision], pools: Pools) -> Revision:
 
 def _effect(decision: Decision, pools: Pools, revision: Revision) -> tuple[Effect, str]:
     """Apply one decision to `revision`, and return its effect and what the reviewers said."""
-    votes = _votes(decision)
+    # Without names, because this goes where the sets go.
+    said = Counter(review.value(DECISIVE[decision.kind]) for review in decision.reviews)
+    votes = ", ".join(f"{count} {value}" for value, count in said.most_common())
     if pools.version(decision) != decision.version:
         return Effect.STALE, votes
     if decision.standing is not Standing.DECIDED:
         return Effect(decision.standing.value), votes
-    apply = {
-        ReviewKind.TRAJECTORY: _trajectory_effect,
-        ReviewKind.PAIR: _pair_effect,
-        ReviewKind.DISPUTE: _dispute_effect,
-    }[decision.kind]
-    return apply(decision, pools, revision), votes
-
-
-def _votes(decision: Decision) -> str:
-    """Say what was said how often; without names, because this goes where the sets go."""
-    question = DECISIVE[decision.kind]
-    votes = Counter(review.value(question) for review in decision.reviews)
-    return ", ".join(f"{count} {value}" for value, count in votes.most_common())
+    if decision.kind is ReviewKind.TRAJECTORY:
+        return _trajectory_effect(decision, pools, revision), votes
+    if decision.kind is ReviewKind.PAIR:
+        return _pair_effect(decision, revision), votes
+    row = pools.rows[decision.item_id]
+    if decision.value != "yes" or not row.grade.prediction:
+        return Effect.CONFIRMED, votes
+    _add_answer(row, row.grade.prediction, revision)
+    return Effect.ANSWER_ADDED, votes
 
 
 def _trajectory_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
@@ -185,14 +185,6 @@ def _trajectory_effect(decision: Decision, pools: Pools, revision: Revision) -> 
     return Effect.ANSWER_ADDED
 
 
-def _dispute_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
-    row = pools.rows[decision.item_id]
-    if decision.value != "yes" or not row.grade.prediction:
-        return Effect.CONFIRMED
-    _add_answer(row, row.grade.prediction, revision)
-    return Effect.ANSWER_ADDED
-
-
 def _add_answer(row: GradedTrajectory, answer: str, revision: Revision) -> None:
     added = revision.answers.setdefault(row.trajectory.question_id, [])
     accepted = {normalise(other) for other in (*row.gold_answers, *added)}
@@ -200,7 +192,7 @@ def _add_answer(row: GradedTrajectory, answer: str, revision: Revision) -> None:
         added.append(answer)
 
 
-def _pair_effect(decision: Decision, pools: Pools, revision: Revision) -> Effect:
+def _pair_effect(decision: Decision, revision: Revision) -> Effect:
     preference = Preference(decision.value)
     is_undecided = preference in (Preference.TIE, Preference.BOTH_BAD)
     if is_undecided or decision.most_said(ReviewQuestion.POINT_RIGHT) == "no":
@@ -238,12 +230,7 @@ def now_right(rows: Iterable[GradedTrajectory], revision: Revision) -> Iterator[
 
 
 def read_revision(params: Params) -> Revision:
-    """Find what the reviews change in the sets of this run.
-
-    Raises:
-        InputError: a file is missing or broken.
-        ConfigError: a section that is needed has a bad value.
-    """
+    """Find what the reviews change in the sets of this run."""
     reviews = read_reviews(REVIEWS)
     settings = params.section(AdjudicationParams, "annotate.adjudication")
     decisions = list(decide_all(reviews, settings))
@@ -272,11 +259,16 @@ def _follow_answers(revision: Revision, params: Params) -> None:
     for void in list(void_pairs(_read_pairs(params), revision)):
         revision.left_out.add(void.item_id)
         revision.applied.append(void)
-    right = list(_passing(revision, params.section(FilterParams, "filter")))
+    limits = params.section(FilterParams, "filter")
+    dropped = tables.read_table(DROPPED, Dropped)
+    wrong = (each.row for each in dropped if each.reason is DropReason.WRONG)
+    right = [row for row in now_right(wrong, revision) if judge(row, limits) is None]
     if not right:
         return
-    screened = _screened(right, params.section(ScreenParams, "screen"))
-    refused = {excluded.row_id for excluded in screened}
+    # The screen has seen kept rows only.
+    screen = open_screen(params.section(ScreenParams, "screen"), EXCLUDED.parent)
+    rows = (row_of(row.trajectory) for row in right)
+    refused = {excluded.row_id for excluded in screen.excluded(RowKind.TRAJECTORY, rows)}
     for row in right:
         row_id = row.trajectory.trajectory_id
         if row_id in refused:
@@ -284,27 +276,3 @@ def _follow_answers(revision: Revision, params: Params) -> None:
         revision.let_in[row_id] = row
         detail = "an added answer"
         revision.applied.append(Applied(row_id, ReviewKind.TRAJECTORY, Effect.LET_IN, detail, 0))
-
-
-def _passing(revision: Revision, params: FilterParams) -> Iterator[GradedTrajectory]:
-    """Find the rows that were dropped as wrong, are right now, and pass the filter."""
-    for row in now_right(_dropped_as_wrong(), revision):
-        if judge(row, params) is None:
-            yield row
-
-
-def _dropped_as_wrong() -> Iterator[GradedTrajectory]:
-    for dropped in tables.read_table(DROPPED, Dropped):
-        if dropped.reason is DropReason.WRONG:
-            yield dropped.row
-
-
-def _screened(rows: list[GradedTrajectory], params: ScreenParams) -> Iterator[Excluded]:
-    """Find the rows that touch an evaluation set, or that repeat one another.
-
-    The screen has seen kept rows only.
-    """
-    evaluation = read_evaluation(QUESTIONS, Path(params.evaluation), params.evaluation_columns)
-    sets = EvaluationSets(evaluation, run_words=params.ngram_words)
-    screen = Screen(params, read_marks(QUESTIONS), sets, EXCLUDED.parent)
-    return screen.excluded(RowKind.TRAJECTORY, (row_of(row.trajectory) for row in rows))

@@ -74,19 +74,11 @@ def built_sets(params: AssembleParams) -> list[SetName]:
     folder = _READ_FROM.get()
     if not folder.is_dir():
         raise InputError(f"{folder} is missing", fix="coa assemble, or dvc repro")
-    return [name for name in asked if _has_files(name)]
-
-
-def _has_files(name: SetName) -> bool:
-    return any(local_path(name, split).exists() for split in SPLITS)
+    return [name for name in asked if any(local_path(name, it).exists() for it in SPLITS)]
 
 
 def published_splits(name: SetName) -> list[str]:
-    """List the splits of a set that are published: `datasets` does not load one without rows.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """List the splits of a set that are published: `datasets` does not load one without rows."""
     return [split for split in SPLITS if tables.count_rows(local_path(name, split))]
 
 

@@ -11,7 +11,7 @@ built are written, or those of them that `sets` names.
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from data_cards.formats.registry import (
     readme,
 )
 from data_cards.formats.sharegpt import describe
-from data_cards.formats.source import Row, Source
+from data_cards.formats.source import Source
 from data_cards.formats.tokenised import write_tokenised
 
 OWN_FOLDER = OwnFolder("coa export", README, own_files(), mark=HEADING)
@@ -97,18 +97,18 @@ def chosen_sets(params: ExportParams, built: Sequence[SetName]) -> list[SetName]
 
 
 def write_all(folder: Path, names: Sequence[SetName], params: ExportParams) -> dict[str, int]:
-    """Write every format into an empty folder and return the number of rows by file.
+    """Write every format into an empty folder and return the number of rows by file."""
+    tokenizer: Tokenizer | None = None
+    if params.tokenizer:
+        from coa.policy.local.model import load_tokenizer
 
-    Raises:
-        InputError: a set is missing or broken, or no row fits.
-        ConfigError: the prompt or the tokenizer cannot be used, or token ids lack a tokenizer.
-    """
+        tokenizer = load_tokenizer(params.tokenizer)
     path = Path(params.prompt)
     source = Source(
         names=names,
         prompt=Prompt.load(path, params.chat_template),
         plain_prompt=Prompt.load(path, "{prompt}"),
-        tokenizer=_tokenizer(params.tokenizer),
+        tokenizer=tokenizer,
         max_tokens=params.max_tokens,
     )
     counts: dict[str, int] = {}
@@ -138,32 +138,17 @@ def _write_files(folder: Path, target: Target, source: Source) -> dict[str, int]
         for split in published_splits(name):
             file = target.path.format(name=name, split=split)
             path = folder / file
-            if table.schema is None:
-                count = _write_lines(path, table.rows(split))
-            else:
-                count = write_rows(path, table.schema, table.rows(split))
-            counts[file.rpartition(".")[0]] = count
+            stem = file.rpartition(".")[0]
+            if table.schema is not None:
+                counts[stem] = write_rows(path, table.schema, table.rows(split))
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            counts[stem] = 0
+            with path.open("w", encoding="utf-8") as lines:
+                for row in table.rows(split):
+                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    counts[stem] += 1
     return counts
-
-
-def _write_lines(path: Path, rows: Iterable[Row]) -> int:
-    """Write rows as JSON lines, and return how many there were."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    return count
-
-
-def _tokenizer(name: str) -> Tokenizer | None:
-    if not name:
-        return None
-    from coa.policy.local.model import load_tokenizer
-
-    tokenizer: Tokenizer = load_tokenizer(name)
-    return tokenizer
 
 
 if __name__ == "__main__":

@@ -37,16 +37,6 @@ _OLD_TOOL = "search"
 _QUESTION_COLUMNS = ("question_id", "question", "question_type", "num_hops", "source")
 
 
-def scan(path: Path, columns: Sequence[str]) -> pl.LazyFrame:
-    """Open a parquet file as a lazy table.
-
-    Raises:
-        InputError: the file is missing or broken, or lacks one of `columns`.
-    """
-    tables.require_columns(path, tables.open_parquet(path).schema_arrow.names, columns)
-    return pl.scan_parquet(path)
-
-
 def collect(frame: pl.LazyFrame) -> pl.DataFrame:
     """Compute the rows of a lazy table, reading a part at a time."""
     return frame.collect(engine="streaming")
@@ -62,11 +52,7 @@ def id_column(name: SetName) -> pl.Expr:
 
 
 def facts(name: SetName) -> pl.LazyFrame:
-    """Read the facts of both splits of a set.
-
-    Raises:
-        InputError: a file is missing or broken, or lacks a column.
-    """
+    """Read the facts of both splits of a set."""
     if name is SetName.COT_A:
         read = _pair_facts
     elif name is SetName.RL:
@@ -77,7 +63,9 @@ def facts(name: SetName) -> pl.LazyFrame:
     frame = pl.concat(splits)
     if name is SetName.RL:
         return frame
-    return frame.join(_questions(), on="question_id", how="left")
+    columns = ("question_id", "question_type", "num_hops", "source")
+    questions = tables.scan(QUESTIONS, columns).select(columns)
+    return frame.join(questions, on="question_id", how="left")
 
 
 def num_questions_in_both_splits(names: Sequence[SetName]) -> int:
@@ -98,15 +86,8 @@ def _question_ids(names: Sequence[SetName], split: str) -> pl.LazyFrame:
     return pl.concat(ids).unique()
 
 
-def _questions() -> pl.LazyFrame:
-    """Read the columns of questions that trajectories and pairs lack."""
-    return scan(QUESTIONS, _QUESTION_COLUMNS).select(
-        "question_id", "question_type", "num_hops", "source"
-    )
-
-
 def _trajectory_facts(path: Path) -> pl.LazyFrame:
-    frame = scan(path, ("trajectory", "grade"))
+    frame = tables.scan(path, ("trajectory", "grade"))
     flat = frame.select(
         pl.col("trajectory").struct.unnest(), pl.col("grade").struct.field("exact_match")
     )
@@ -140,7 +121,7 @@ def _trajectory_facts(path: Path) -> pl.LazyFrame:
 def _pair_facts(path: Path) -> pl.LazyFrame:
     act = pl.col("num_act_correct") / pl.col("num_act")
     think = pl.col("num_think_correct") / pl.col("num_think")
-    frame = scan(path, _PAIR_COLUMNS)
+    frame = tables.scan(path, _PAIR_COLUMNS)
     found = frame.collect_schema()
     forker = pl.col("fork_model") if "fork_model" in found else pl.lit("")
     is_another = (forker != "") & (forker != pl.col("model"))
@@ -170,7 +151,7 @@ def _pair_facts(path: Path) -> pl.LazyFrame:
 
 
 def _question_facts(path: Path) -> pl.LazyFrame:
-    return scan(path, _QUESTION_COLUMNS).select(
+    return tables.scan(path, _QUESTION_COLUMNS).select(
         "question_id",
         "question_type",
         "num_hops",

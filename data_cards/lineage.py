@@ -35,9 +35,10 @@ from coa.records.trajectory import (
     is_imported,
 )
 from coa.records.worth import Worth, show_worth
-from coa.rollout.calls import RecordedCall, Replay, find_calls, journal_of, policy_of, prompts_of
+from coa.rollout.calls import Replay, find_calls, journal_of, policy_of, prompts_of
 from coa.rollout.factory import PolicyKind, TeacherParams, template_of
 from coa.settings.params import Params
+from coa.store import tables
 from coa.store.dvc_lock import LOCK
 from coa.store.files import (
     ANALYSED,
@@ -55,7 +56,7 @@ from data_cards import provenance, rows
 from data_cards.cards.reviews import reviews_of
 from data_cards.cards.safe_markdown import cut, visible
 from data_cards.catalogue import SPLITS, SetName, built_sets, local_path, sets_in
-from data_cards.facts import collect, scan
+from data_cards.facts import collect
 
 _MAX_CHARS = 160
 _ANOTHER_RUNS = "the trajectory of this id here is another run's"
@@ -165,10 +166,19 @@ def _student_of(trajectory_id: str) -> str:
 
 def _trace_pair(pair: PreferencePair, params: Params, lock: provenance.Lock) -> list[Section]:
     parent = rows.find_trajectory(pair.trajectory_id)
+    acting = f"acting {pair.num_act_correct} of {pair.num_act} right"
+    thinking = f"thinking {pair.num_think_correct} of {pair.num_think}"
+    lines = (
+        Line("kind", pair.kind),
+        Line("parts at", f"character {pair.point} of {pair.trajectory_id}"),
+        Line("point", f"{acting}, {thinking}"),
+        Line("tool", pair.tool),
+        Line("worth", _worth(pair.worth)),
+    )
     reviewed = dict.fromkeys([pair.pair_id, pair.trajectory_id, pair.chosen_id, pair.rejected_id])
     return [
         _question(pair.question_id),
-        _pair(pair),
+        Section(f"pair {pair.pair_id}", lines),
         *_forked(pair, parent, params),
         *_side("chosen", pair.chosen_id, (*pair.prefix, *pair.chosen), params),
         *_side("rejected", pair.rejected_id, (*pair.prefix, *pair.rejected), params),
@@ -237,19 +247,6 @@ def _question(question_id: str) -> Section:
     return Section(f"question {question_id}", lines)
 
 
-def _pair(pair: PreferencePair) -> Section:
-    acting = f"acting {pair.num_act_correct} of {pair.num_act} right"
-    thinking = f"thinking {pair.num_think_correct} of {pair.num_think}"
-    lines = (
-        Line("kind", pair.kind),
-        Line("parts at", f"character {pair.point} of {pair.trajectory_id}"),
-        Line("point", f"{acting}, {thinking}"),
-        Line("tool", pair.tool),
-        Line("worth", _worth(pair.worth)),
-    )
-    return Section(f"pair {pair.pair_id}", lines)
-
-
 def _worth(worth: Worth | None) -> str:
     """Say what calling the tool was worth, and by which continuations that was measured."""
     if worth is None:
@@ -263,14 +260,34 @@ def _worth(worth: Worth | None) -> str:
 def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Section]:
     trajectory = row.trajectory
     trajectory_id = trajectory.trajectory_id
+    if is_imported(trajectory):
+        made: tuple[Line, ...] = (
+            Line("model", trajectory.model),
+            Line("published by", trajectory.origin or "not stated"),
+            Line("licence", trajectory.license or "not stated"),
+        )
+    else:
+        made = (
+            Line(_writer_of(trajectory), trajectory.model),
+            Line("sampling", describe_sampling(trajectory.sampling)),
+        )
+    grade = row.grade
+    compared = "no accepted answer"
+    if grade.f1 is not None:
+        compared = f"exact match {grade.exact_match}, F1 {grade.f1:.2f}"
+    graded = [Line("grade", f"{grade.verdict}: {grade.prediction!r}, {compared}")]
+    if row.judgement is not None:
+        judged = row.judgement
+        score = "" if judged.score is None else f", score {judged.score:.2f}"
+        graded.append(Line("judged", f"{judged.verdict}{score}, by {judged.judge}"))
     lines = (
-        *_maker(trajectory),
+        *made,
         Line(
             "ended",
             f"{trajectory.stop_reason}, {trajectory.num_actions} searches,"
             f" {trajectory.num_policy_tokens} tokens in {trajectory.num_calls} calls",
         ),
-        *_grade(row),
+        *graded,
         Line("cause", _cause(trajectory_id, row)),
         Line("prompt", _prompt(trajectory, params)),
     )
@@ -278,18 +295,6 @@ def _trajectory(part: str, row: GradedTrajectory, params: Params) -> list[Sectio
         Section(f"{part} {trajectory_id}", lines),
         Section(f"calls of {trajectory_id}", tuple(call_lines(trajectory, params))),
     ]
-
-
-def _maker(trajectory: Trajectory) -> tuple[Line, ...]:
-    """Say which model wrote a trajectory, and how it was sampled or who published it."""
-    if is_imported(trajectory):
-        return (
-            Line("model", trajectory.model),
-            Line("published by", trajectory.origin or "not stated"),
-            Line("licence", trajectory.license or "not stated"),
-        )
-    settings = describe_sampling(trajectory.sampling)
-    return (Line(_writer_of(trajectory), trajectory.model), Line("sampling", settings))
 
 
 def _writer_of(trajectory: Trajectory) -> str:
@@ -314,16 +319,20 @@ def _prompt(trajectory: Trajectory, params: Params) -> str:
 
 
 def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Line]:
-    """Yield every call of the policy and of search, then whether they give the same trajectory.
-
-    Raises:
-        ConfigError: the teacher's settings are wrong.
-    """
+    """Yield every call of the policy and of search, then whether they give the same trajectory."""
     results = [step for step in trajectory.steps if step.kind is StepKind.OBSERVATION]
     if is_imported(trajectory):
         no_call = "from a file of other people's: no call of this project made it"
         yield Line("imported", no_call)
-        yield Line("stands in", _place(trajectory))
+        path = rows.run_file(trajectory)
+        place = f"not known: {path} is missing or does not hold this trajectory"
+        if rows.is_in_run(trajectory):
+            is_it = pl.col("trajectory_id") == trajectory.trajectory_id
+            frame = tables.scan(RECORDED, ["trajectory_id", "file", "line"]).filter(is_it)
+            place = f"not known: {RECORDED} does not name it"
+            for recorded in collect(frame).to_dicts():
+                place = f"{recorded['file']}, line {recorded['line']}"
+        yield Line("stands in", place)
         for number, step in enumerate(results, 1):
             titles = f"; the file names {', '.join(step.passages)}" if step.passages else ""
             unknown = f"imported: what answered is not recorded and cannot be checked{titles}"
@@ -331,7 +340,13 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Line]:
         return
     found = find_calls(trajectory, params)
     for call in found.calls:
-        yield _call(call, _writer_of(trajectory))
+        when = call.finished_at or "not in this journal"
+        cost = f"{call.cost.text}, " if call.cost.text else ""
+        facts = f"{when}, {call.seconds:.2f} s, {cost}key {call.key}"
+        if call.kind is CallKind.POLICY:
+            yield Line(_writer_of(trajectory), f"{facts}: {call.text[-80:]}")
+        else:
+            yield Line("search", f"{facts}: {call.text}")
     for number, step in enumerate(results, 1):
         passages = ", ".join(step.passages) or "nothing"
         by = trajectory.search_fingerprint
@@ -341,27 +356,6 @@ def call_lines(trajectory: Trajectory, params: Params) -> Iterator[Line]:
     journal = journal_of(trajectory, params)
     verdict = _verdict(found, journal, policy_of(trajectory, params))
     yield Line("journal", f"{journal}: {verdict}")
-
-
-def _call(call: RecordedCall, who: str) -> Line:
-    when = call.finished_at or "not in this journal"
-    cost = f"{call.cost.text}, " if call.cost.text else ""
-    facts = f"{when}, {call.seconds:.2f} s, {cost}key {call.key}"
-    if call.kind is CallKind.POLICY:
-        return Line(who, f"{facts}: {call.text[-80:]}")
-    return Line("search", f"{facts}: {call.text}")
-
-
-def _place(trajectory: Trajectory) -> str:
-    """Say in which file and line an imported trajectory stands, where that is known."""
-    if not rows.is_in_run(trajectory):
-        path = rows.run_file(trajectory)
-        return f"not known: {path} is missing or does not hold this trajectory"
-    frame = scan(RECORDED, ["trajectory_id", "file", "line"])
-    found = collect(frame.filter(pl.col("trajectory_id") == trajectory.trajectory_id)).to_dicts()
-    if not found:
-        return f"not known: {RECORDED} does not name it"
-    return f"{found[0]['file']}, line {found[0]['line']}"
 
 
 def _verdict(found: Replay, journal: Path, writer: TeacherParams) -> str:
@@ -381,25 +375,13 @@ def _verdict(found: Replay, journal: Path, writer: TeacherParams) -> str:
     return f"the calls cannot be proven: {doubt}"
 
 
-def _grade(row: GradedTrajectory) -> Iterator[Line]:
-    grade = row.grade
-    compared = "no accepted answer"
-    if grade.f1 is not None:
-        compared = f"exact match {grade.exact_match}, F1 {grade.f1:.2f}"
-    yield Line("grade", f"{grade.verdict}: {grade.prediction!r}, {compared}")
-    judged = row.judgement
-    if judged is not None:
-        score = "" if judged.score is None else f", score {judged.score:.2f}"
-        yield Line("judged", f"{judged.verdict}{score}, by {judged.judge}")
-
-
 def _cause(trajectory_id: str, row: GradedTrajectory) -> str:
     if not ANALYSED.exists():
         return f"not analysed: {ANALYSED} is missing"
     known = rows.find_trajectory(trajectory_id)
     if known is None or known.trajectory != row.trajectory:
         return f"not known: {GRADED} has another run's trajectory of this id, or none"
-    frame = scan(ANALYSED, ["trajectory_id", "cause", "step", "evidence", "contributing"])
+    frame = tables.scan(ANALYSED, ["trajectory_id", "cause", "step", "evidence", "contributing"])
     found = collect(frame.filter(pl.col("trajectory_id") == trajectory_id)).to_dicts()
     if not found:
         return "right" if row.grade.exact_match else "not analysed: forks are not"
@@ -425,13 +407,7 @@ def _reviews(ids: Sequence[str]) -> Section:
 
 
 def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | None) -> Section:
-    """Show the commit and the files of the run that made the row, as far as they are proven to be.
-
-    Args:
-        lock: dvc.lock.
-        stages: The stages that the row passed, without `sample` and `ingest`.
-        sampled: The trajectory from which the row was made; None for a question.
-    """
+    """Show the commit and the files of the run that made the row, as far as that is proven."""
     code = provenance.code_state()
     state = f"; not committed: {provenance.shown(code.changed)}" if code.changed else ""
     tool = f", toolkit {code.tool}" if code.tool else ""
@@ -444,8 +420,14 @@ def _code(lock: provenance.Lock, stages: frozenset[str], sampled: Trajectory | N
     lines += [Line("commit", commit), Line(str(LOCK), f"SHA-256 {lock.sha256}")]
     if sampled is not None:
         stage = "ingest" if is_imported(sampled) else f"sample@{sampled.mode}"
-        unknown = _unknown_run(lock, stage, sampled)
-        if unknown:
+        path = rows.run_file(sampled)
+        out = INGESTED if is_imported(sampled) else path
+        md5 = lock.outs.get(stage, {}).get(out.as_posix(), "")
+        if not md5 or provenance.md5_of(out) != md5:
+            unknown = f"not known: {out} is not the one that dvc.lock describes"
+            lines.append(Line(f"  {stage}", unknown))
+        elif not rows.is_in_run(sampled):
+            unknown = f"not known: {path} does not hold this trajectory"
             lines.append(Line(f"  {stage}", unknown))
         else:
             stages |= {stage}
@@ -465,10 +447,6 @@ def _files_behind(lock: provenance.Lock, stages: Collection[str]) -> Iterator[Li
     The lock says which files `assemble` read, by their hashes, and which of its stages made them,
     and so on back to the questions. A file that another run made breaks the chain: nothing before
     it is known.
-
-    Args:
-        lock: One to which data/assemble belongs (`_is_of_lock`).
-        stages: Those that a row passed; what others made is left out.
     """
     makers = {}
     for stage, made in lock.outs.items():
@@ -493,18 +471,6 @@ def _files_behind(lock: provenance.Lock, stages: Collection[str]) -> Iterator[Li
                 yield Line(f"  {stage}", f"{path} {md5}, {unknown}")
 
 
-def _unknown_run(lock: provenance.Lock, stage: str, trajectory: Trajectory) -> str:
-    """Say why it is unknown which run sampled or imported a trajectory; empty: dvc.lock's did."""
-    path = rows.run_file(trajectory)
-    out = INGESTED if is_imported(trajectory) else path
-    md5 = lock.outs.get(stage, {}).get(out.as_posix(), "")
-    if not md5 or provenance.md5_of(out) != md5:
-        return f"not known: {out} is not the one that dvc.lock describes"
-    if not rows.is_in_run(trajectory):
-        return f"not known: {path} does not hold this trajectory"
-    return ""
-
-
 def show(sections: Sequence[Section]) -> str:
     """Write sections as text: long values cut, characters that cannot be seen spelled out."""
     shown = []
@@ -512,12 +478,9 @@ def show(sections: Sequence[Section]) -> str:
         width = max(len(line.name) for line in section.lines)
         shown.append(visible(section.title))
         for line in section.lines:
-            shown.append(f"  {visible(line.name):{width}}  {_one_line(line.value)}")
+            value = visible(cut(" ".join(line.value.split()), _MAX_CHARS))
+            shown.append(f"  {visible(line.name):{width}}  {value}")
     return "\n".join(shown)
-
-
-def _one_line(text: str) -> str:
-    return visible(cut(" ".join(text.split()), _MAX_CHARS))
 
 
 def main(arguments: Sequence[str]) -> str:

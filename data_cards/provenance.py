@@ -59,9 +59,6 @@ def code_state(tool: Path = ROOT) -> Code:
     """Ask git for the commit and for what is not committed, the user's own modules included.
 
     The commit is empty where the folder is in no git repository.
-
-    Args:
-        tool: The folder of the tool's packages.
     """
     code = _state_of(Path.cwd())
     if tool.samefile(Path.cwd()):
@@ -121,30 +118,23 @@ def read_lock() -> Lock:
     """Read dvc.lock; its parameters, which may hold addresses of servers, are left out.
 
     Without a dvc.lock everything is empty.
-
-    Raises:
-        InputError: it is broken.
     """
     stages = read_stages()
     if not LOCK.exists():
         return Lock("", {}, {})
+
+    def md5_by_path(files: Iterable[Mapping[str, str]]) -> dict[str, str]:
+        # What lies elsewhere, such as a URL, has no MD5.
+        return {file["path"]: file["md5"] for file in files if "md5" in file}
+
     outs = {}
     deps = {}
     for name, stage in stages.items():
-        made = _md5_by_path(_with_md5(stage.get("outs", ())))
+        made = md5_by_path(stage.get("outs", ()))
         if made:
             outs[name] = made
-        deps[name] = _md5_by_path(_with_md5(stage.get("deps", ())))
+        deps[name] = md5_by_path(stage.get("deps", ()))
     return Lock(hashlib.sha256(LOCK.read_bytes()).hexdigest(), outs, deps)
-
-
-def _md5_by_path(files: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    return {file["path"]: file["md5"] for file in files}
-
-
-def _with_md5(files: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Keep the files that lie here; others, such as a URL, have no MD5."""
-    return [file for file in files if "md5" in file]
 
 
 def md5_of(path: Path) -> str:
@@ -173,16 +163,11 @@ def lock_commit() -> str:
 
 def dvc_remote() -> str:
     """Return the default DVC remote without user name and password; empty where there is none."""
-    name = _setting("core.remote")
+    dvc_config = (sys.executable, "-m", "dvc", "config")
+    name = (_output(*dvc_config, "core.remote") or "").strip()
     if not name:
         return ""
-    return without_user(_setting(f"remote.{name}.url"))
-
-
-def _setting(key: str) -> str:
-    """Return a setting of DVC from whichever file holds it; empty where none does."""
-    value = _output(sys.executable, "-m", "dvc", "config", key) or ""
-    return value.strip()
+    return without_user((_output(*dvc_config, f"remote.{name}.url") or "").strip())
 
 
 def without_user(url: str) -> str:

@@ -83,13 +83,7 @@ class Version:
 
 
 def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Version:
-    """Copy the sets to a private folder, write from the copy what is published, and check both.
-
-    Raises:
-        InputError: a file is missing or broken, or changed meanwhile.
-        ConfigError: a setting is wrong.
-        OutputError: a copy cannot be written.
-    """
+    """Copy the sets to a private folder, write from the copy what is published, and check both."""
     section = params.section(RenderParams, "render")
     names = built_sets(params.section(AssembleParams, "assemble"))
     copies = copy_sets(names, private)
@@ -115,16 +109,15 @@ def prepare_sets(params: Params, publish: PublishParams, private: Path) -> Versi
         files = {**cards, **set_files(names, publish.num_traces, published)}
     require_unchanged(copies)
     num_rows = sum(card.info.num_rows for card in rendered.sets)
-    hashes_by_name = _hashes_by_name(files, hashes)
+    hashes_by_name = {}
+    for name, content in files.items():
+        known = hashes.get(content) if isinstance(content, Path) else None
+        hashes_by_name[name] = known or hashes_of(content)
     return Version(f"{num_rows:,} rows", files, hashes_by_name, refusals)
 
 
 def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dict[str, Content]:
-    """Return the published files of the sets and some of their trajectories as session traces.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Return the published files of the sets and some of their trajectories as session traces."""
     files: dict[str, Content] = {}
     for name in names:
         for split in published_splits(name):
@@ -134,22 +127,8 @@ def set_files(names: Sequence[SetName], num_traces: int, published: Path) -> dic
     return files
 
 
-def _hashes_by_name(
-    files: Mapping[str, Content], known: Mapping[Path, Hashes]
-) -> dict[str, Hashes]:
-    """Return the hashes of all files; a copy's are those that were taken before the checks."""
-    hashes = {}
-    for name, content in files.items():
-        hashes[name] = known[content] if isinstance(content, Path) else hashes_of(content)
-    return hashes
-
-
 def add_record(version: Version, waived: Sequence[Reason]) -> None:
-    """Add lineage.json to a version, and what it says to the end of the card.
-
-    Raises:
-        InputError: dvc.lock is broken.
-    """
+    """Add lineage.json to a version, and what it says to the end of the card."""
     code = provenance.code_state()
     tool = f", with the toolkit `{code.tool}`" if code.tool else ""
     lock = provenance.read_lock()
@@ -303,12 +282,7 @@ def record(repository: str, tag: str, revision: str, waived: Sequence[Reason]) -
 def show_plan(
     hub: HubRepository, version: Version, against: Sequence[Refusal], params: PublishParams
 ) -> str:
-    """Show what would be refused and what would change, for a dry run.
-
-    Raises:
-        OutputError: the name is taken by something else.
-        ServiceError: the Hub cannot be reached or refuses.
-    """
+    """Show what would be refused and what would change, for a dry run."""
     owners = hub.writable_owners()
     remote = hub.look()
     changed = plan(hub, version.hashes, remote or Remote())
@@ -347,30 +321,20 @@ def main(arguments: Sequence[str]) -> str:
             where="publish.repository",
             expected="owner/name",
         )
+    allowed = read_allowed(section.allow)
     remove_leftovers(FOLDER)
     with working_folder(FOLDER) as private:
-        return publish(params, section, private)
-
-
-def publish(params: Params, section: PublishParams, private: Path) -> str:
-    """Check a copy of the files, upload that copy and return the summary.
-
-    Raises:
-        OutputError: the gate refuses, or the copy cannot be written.
-        ServiceError: the Hub cannot be reached or refuses.
-    """
-    allowed = read_allowed(section.allow)
-    version = prepare_sets(params, section, private)
-    hub = HubRepository(section.repository)
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    waived = sorted({refusal.reason for refusal in version.refusals} & allowed)
-    add_record(version, waived)
-    if section.dry_run:
-        against = [refusal for refusal in version.refusals if refusal.reason not in allowed]
-        return show_plan(hub, version, against, section)
-    enforce(version.refusals, allowed)
-    tag, revision, num_changed = upload(hub, version, section)
+        version = prepare_sets(params, section, private)
+        hub = HubRepository(section.repository)
+        if not sys.stderr.isatty():
+            disable_progress_bars()
+        waived = sorted({refusal.reason for refusal in version.refusals} & allowed)
+        add_record(version, waived)
+        if section.dry_run:
+            against = [refusal for refusal in version.refusals if refusal.reason not in allowed]
+            return show_plan(hub, version, against, section)
+        enforce(version.refusals, allowed)
+        tag, revision, num_changed = upload(hub, version, section)
     is_new = record(section.repository, tag, revision, waived)
     to_commit = f"; {provenance.RECORDS} has a new line: commit it" if is_new else ""
     what = f"{num_changed:,} files changed" if num_changed else "nothing has changed"

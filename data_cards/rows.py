@@ -13,7 +13,7 @@ from coa.records.trajectory import Trajectory, is_imported
 from coa.store import tables
 from coa.store.files import FORKS, GRADED, INGESTED, SAMPLED
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.facts import collect, id_column, scan
+from data_cards.facts import collect, id_column
 from data_cards.formats.published_rows import RECORDS
 from data_cards.formats.published_rows import Record as SetRow
 
@@ -22,22 +22,14 @@ _TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
 
 
 def find_one(path: Path, record: type[Record], condition: pl.Expr) -> Record | None:
-    """Find the first row of a file for which a condition holds.
-
-    Raises:
-        InputError: the file is missing or broken, or lacks a column.
-    """
-    rows = scan(path, tables.required_columns(record))
+    """Find the first row of a file for which a condition holds."""
+    rows = tables.scan(path, tables.required_columns(record))
     found = collect(rows.filter(condition).head(1)).to_dicts()
     return msgspec.convert(found[0], record) if found else None
 
 
 def find_in_sets(row_id: str, names: Iterable[SetName]) -> tuple[SetName, str, SetRow] | None:
-    """Find a row of any of these sets, with the set and the split in which it stands.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Find a row of any of these sets, with the set and the split in which it stands."""
     for name in names:
         for split in SPLITS:
             row = find_one(local_path(name, split), RECORDS[name], id_column(name) == row_id)
@@ -47,20 +39,12 @@ def find_in_sets(row_id: str, names: Iterable[SetName]) -> tuple[SetName, str, S
 
 
 def find_trajectory(trajectory_id: str) -> GradedTrajectory | None:
-    """Find a graded trajectory, or a fork where the id is that of one.
-
-    Raises:
-        InputError: a file is broken.
-    """
+    """Find a graded trajectory, or a fork where the id is that of one."""
     return find_graded(FORKS if fork_point(trajectory_id) else GRADED, trajectory_id)
 
 
 def find_graded(path: Path, trajectory_id: str) -> GradedTrajectory | None:
-    """Find a graded trajectory in a file, which may be missing.
-
-    Raises:
-        InputError: the file is broken.
-    """
+    """Find a graded trajectory in a file, which may be missing."""
     if not path.exists():
         return None
     return find_one(path, GradedTrajectory, pl.lit(trajectory_id) == _TRAJECTORY_ID)

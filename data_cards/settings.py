@@ -102,10 +102,6 @@ class PublishParams:
 def check(params: RenderParams, where: str = "render.repository") -> None:
     """Complain about settings that cannot be shown in a card.
 
-    Args:
-        params: The settings.
-        where: The setting that the repository stands in.
-
     Raises:
         ConfigError: naming the setting.
     """

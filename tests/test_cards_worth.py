@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 import yaml
 
 from coa.records.pairs import PairKind, PreferencePair
@@ -129,9 +128,3 @@ def test_lineage_follows_the_forked_trajectory_where_neither_side_is_it(linked_r
     write_pairs("train", [other])
     gone = sections(lineage.main([pair.pair_id]))["forked gone/cot/0"]
     assert gone == [("missing", "not in data/grade.parquet")]
-
-
-@pytest.mark.parametrize("confidence", [0.0, 0.9])
-def test_an_interval_is_shown_where_one_was_asked_for(confidence: float) -> None:
-    shown = show_worth(replace(ACTING, confidence=confidence))
-    assert ("[" in shown) == bool(confidence)

@@ -1,7 +1,4 @@
-"""Exports as JSON lines fit their projects' schemas, and our own readers read the same from them.
-
-The schemas are written again here from each project's files; an unknown field is an error.
-"""
+"""Exports as JSON lines and session traces fit their schemas and are read back as they were."""
 
 import json
 from collections.abc import Iterator
@@ -32,6 +29,7 @@ from data_cards.export import main
 from data_cards.formats import agent_logs
 from data_cards.formats.messages import call_arguments
 from data_cards.formats.registry import FORMATS, ExportFormat
+from data_cards.formats.traces import trace
 from tests.sample_records import make_trajectory
 
 Row = dict[str, Any]
@@ -255,3 +253,37 @@ def test_an_export_has_a_file_for_each_split(exported: Path, name: ExportFormat)
         assert lines
         for line in lines:
             msgspec.json.decode(line, type=SCHEMAS[name])
+
+
+def calling(tool: str, argument: str) -> Trajectory:
+    """A trajectory that calls one tool once."""
+    steps = (
+        Step(StepKind.THOUGHT, Author.POLICY, "I look. "),
+        Step(StepKind.ACTION, Author.POLICY, "", tool=tool, argument=argument),
+        protocol.observation(tool, "Something.", Outcome.OK),
+        Step(StepKind.ANSWER, Author.POLICY, "The answer."),
+    )
+    return make_trajectory(Question("q", "Why?", ("x",), "train"), steps)
+
+
+@pytest.mark.parametrize(
+    ("tool", "argument", "expected"),
+    [
+        ("search", "Ann Example", {"query": "Ann Example"}),
+        ("search", '{"a": 1}', {"query": '{"a": 1}'}),
+        ("open", "https://example.org/", {"url": "https://example.org/"}),
+        ("calculate", "6 * 7", {"expression": "6 * 7"}),
+        ("get_weather", '{"city": "Bern", "days": 2}', {"city": "Bern", "days": 2}),
+        ("get_weather", "Bern", {"argument": "Bern"}),
+        ("get_weather", "42", {"argument": "42"}),
+        ("get_weather", "[" * 100_000, {"argument": "[" * 100_000}),
+    ],
+)
+def test_a_call_names_the_parameters_of_its_own_tool(
+    tool: str, argument: str, expected: dict[str, Any]
+) -> None:
+    lines = [json.loads(line) for line in trace(calling(tool, argument)).splitlines()]
+    messages = [line["message"] for line in lines[1:]]
+    ((call,),) = [message["toolCalls"] for message in messages if "toolCalls" in message]
+    assert call["function"]["name"] == tool
+    assert json.loads(call["function"]["arguments"]) == expected

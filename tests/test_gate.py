@@ -1,15 +1,21 @@
 """Test the gate: each reason's smallest example, all of them at once, and what is no reason."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 import pytest
 
 from coa.doctor.recorded_authors import mask_fault
+from coa.errors import ConfigError, OutputError
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
@@ -18,13 +24,15 @@ from coa.records.trajectory import Author, Outcome, Step, StepKind
 from coa.store import tables
 from coa.store.reviews import Answer as ReviewAnswer
 from coa.store.reviews import Review, ReviewKind, ReviewQuestion, trajectory_version, write_reviews
+from data_cards import provenance
 from data_cards.cards import licences
 from data_cards.cards.licences import Source
 from data_cards.catalogue import SetName, local_path
+from data_cards.formats.published_rows import write_published
 from data_cards.provenance import without_user
 from data_cards.publishing import gate
-from data_cards.publishing.gate import Reason
-from tests.gate_support import row_refusals
+from data_cards.publishing.gate import Reason, Refusal
+from data_cards.settings import PublishParams
 
 pytest.importorskip("linkify_it")
 SETS = (SetName.COT_A, SetName.COA, SetName.COT, SetName.RL)
@@ -80,11 +88,27 @@ def test_a_near_duplicate_is_no_overlap_with_an_evaluation(linked_run: Path) -> 
     assert list(gate.evaluation_refusals(SETS, SCREEN)) == []
 
 
-@pytest.mark.parametrize("where", ["own questions", "a file", "a folder"])
+@pytest.mark.parametrize(
+    ("where", "edit"),
+    [
+        ("own questions", "case"),
+        ("a folder", "case"),
+        ("a file", "a word put in"),
+        ("a file", "words swapped"),
+        ("a file", "a Cyrillic letter"),
+    ],
+)
 def test_a_question_of_an_evaluation_set_is_found_without_the_screen(
-    linked_run: Path, where: str
+    linked_run: Path, where: str, edit: str
 ) -> None:
-    asked = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.upper() + "?!"
+    own = next(tables.read_table(COA, GradedTrajectory)).trajectory.question
+    first, *middle, last = own.split()
+    asked = {
+        "case": own.upper() + "?!",
+        "a word put in": " ".join([first, "exactly", *middle, last]),
+        "words swapped": " ".join([last, *middle, first]),
+        "a Cyrillic letter": own.replace("e", "\u0435", 1),
+    }[edit]
     screen = dict(SCREEN)
     if where == "own questions":
         questions = list(tables.read_table(Path("data/questions.parquet"), Question))
@@ -98,24 +122,6 @@ def test_a_question_of_an_evaluation_set_is_found_without_the_screen(
     (refusal,) = gate.evaluation_refusals([SetName.COA], screen)
     assert refusal.reason is Reason.EVALUATION_OVERLAP
     assert ("test" if where == "own questions" else "bamboogle") in refusal.detail
-
-
-@pytest.mark.parametrize("edit", ["one word put in", "two words swapped", "one Cyrillic letter"])
-def test_an_edited_question_of_an_evaluation_set_is_found_without_the_screen(
-    linked_run: Path, edit: str
-) -> None:
-    own = next(tables.read_table(COA, GradedTrajectory)).trajectory.question.split()
-    if edit == "one word put in":
-        own.insert(2, "exactly")
-    elif edit == "two words swapped":
-        own[0], own[-1] = own[-1], own[0]
-    else:
-        own = " ".join(own).replace("e", "\u0435", 1).split()
-    Path("held.jsonl").write_text(json.dumps({"question": " ".join(own)}), encoding="utf-8")
-    screen = {"evaluation": "held.jsonl", "evaluation_columns": {}}
-    (refusal,) = gate.evaluation_refusals([SetName.COA], screen)
-    assert refusal.reason is Reason.EVALUATION_OVERLAP
-    assert "a question of held" in refusal.detail
 
 
 def test_rows_that_were_never_screened_are_refused(linked_run: Path) -> None:
@@ -270,3 +276,136 @@ def test_too_few_reviews_are_refused_and_a_review_of_another_version_does_not_co
 )
 def test_a_remote_is_recorded_without_user_and_password(url: str, shown: str) -> None:
     assert without_user(url) == shown
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of one stage that has run and is committed."""
+    folder = tmp_path_factory.mktemp("committed") / "tree"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+            context.setenv(f"{name}_NAME", "test")
+            context.setenv(f"{name}_EMAIL", "test@example.org")
+        Path("in").write_text("1")
+        Path("dvc.yaml").write_text("stages: {render: {cmd: cp in out, deps: [in], outs: [out]}}")
+        call("git", "init", "--quiet")
+        call(sys.executable, "-m", "dvc", "init", "--quiet")
+        call(sys.executable, "-m", "dvc", "repro", "--quiet")
+        call("git", "add", "--all")
+        call("git", "commit", "--quiet", "-m", "all")
+    return folder
+
+
+@pytest.fixture
+def tree(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a copy of the committed project the current folder."""
+    folder = Path(shutil.copytree(committed, tmp_path / "tree", symlinks=True))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    return folder
+
+
+def test_a_committed_tree_with_a_fresh_lock_has_nothing_against_it(tree: Path) -> None:
+    Path("notes.md").write_text("of no account")
+    assert gate.tree_refusals("render", tree) == []
+
+
+def test_code_that_is_not_committed_is_refused(tree: Path) -> None:
+    Path("coa").mkdir()
+    Path("coa/new.py").write_text("")
+    assert gate.tree_refusals("render", tree) == [Refusal(Reason.UNCOMMITTED_CODE, "coa/new.py")]
+
+
+def test_code_of_the_users_and_of_the_tool_that_is_not_committed_is_refused(
+    tree: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tool = tmp_path_factory.mktemp("tool")
+    (tool / "coa/records").mkdir(parents=True)
+    (tool / "coa/records/grading.py").write_text("")
+    call("git", "-C", str(tool), "init", "--quiet")
+    call("git", "-C", str(tool), "add", ".")
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    call("git", "-C", str(tool), *author, "commit", "--quiet", "-m", "all")
+    (tool / "coa/records/grading.py").write_text("# changed\n")
+    Path("my_parts.py").write_text("")
+    assert gate.tree_refusals("render", tool) == [
+        Refusal(Reason.UNCOMMITTED_CODE, "my_parts.py, coa/records/grading.py of the tool")
+    ]
+    (tool / "coa/records/grading.py").write_text("")
+    Path("my_parts.py").unlink()
+    assert gate.tree_refusals("render", tool) == []
+    assert len(provenance.code_state(tool).tool) == 40
+
+
+def test_the_lock_that_a_run_has_written_is_no_uncommitted_code(tree: Path) -> None:
+    Path("in").write_text("2")
+    call(sys.executable, "-m", "dvc", "repro", "--quiet")
+    assert "dvc.lock" in call("git", "status", "--porcelain")
+    assert gate.tree_refusals("render", tree) == []
+
+
+def test_a_lock_that_belongs_to_another_input_is_refused(tree: Path) -> None:
+    Path("in").write_text("2")
+    assert gate.tree_refusals("render", tree) == [
+        Refusal(Reason.STALE_LOCK, "render: dvc repro render")
+    ]
+
+
+def test_a_folder_without_git_and_dvc_is_refused_for_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert [refusal.reason for refusal in gate.tree_refusals("render", tmp_path)] == [
+        Reason.UNCOMMITTED_CODE,
+        Reason.STALE_LOCK,
+    ]
+
+
+def test_all_reasons_are_named_at_once_and_waived_only_by_name() -> None:
+    refusals = [
+        Refusal(Reason.LICENCE, "one"),
+        Refusal(Reason.LOSS_MASK, "two"),
+        Refusal(Reason.LICENCE, "three"),
+    ]
+    with pytest.raises(OutputError) as caught:
+        gate.enforce(refusals, frozenset({Reason.SCRIPTED_TEACHER}))
+    assert all(
+        word in str(caught.value)
+        for word in ("one", "two", "three", "allow=scripted_teacher,licence,loss_mask")
+    )
+    with pytest.raises(OutputError, match="publishing is refused") as caught:
+        gate.enforce(refusals, gate.read_allowed("licence"))
+    assert "one" not in str(caught.value)
+    gate.enforce(refusals, gate.read_allowed("licence, loss_mask, scripted_teacher"))
+
+
+def test_an_unknown_reason_cannot_be_waived() -> None:
+    with pytest.raises(ConfigError, match="unknown reason 'everything'"):
+        gate.read_allowed("licence,everything")
+
+
+def call(*command: str) -> str:
+    """Run a command, and return what it prints."""
+    environment = {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CEILING_DIRECTORIES": str(Path.cwd().parent),
+    }
+    done = subprocess.run(command, check=True, capture_output=True, env=environment, text=True)
+    return done.stdout
+
+
+def row_refusals(names: Iterable[SetName]) -> list[Refusal]:
+    """Write the sets of the current folder as they are published, and check their rows."""
+    with TemporaryDirectory() as folder:
+        published = Path(folder)
+        write_published(names, published)
+        return list(gate.row_refusals(names, "US", published))
+
+
+def test_where_no_set_was_built_there_is_nothing_to_publish(linked_run: Path) -> None:
+    found = gate.check_sets([], [], {"screen": SCREEN}, PublishParams(), {}, linked_run)
+    assert Reason.NO_SET in {refusal.reason for refusal in found}

@@ -19,8 +19,7 @@ from coa.errors import InputError
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.teacher.sentences import PhraseKind
-from coa.policy.teacher.titled import SENTENCES, GoldSettings, GoldTeacher, gold_teacher
+from coa.policy.teacher.titled import GoldSettings, GoldTeacher, gold_teacher
 from coa.records import protocol
 from coa.records.causes import Cause
 from coa.records.drops import DropReason
@@ -119,11 +118,6 @@ def test_what_is_compared_can_be_told_only_from_all_titles(question: Question) -
     assert not roll(question, engine=engine).grade.exact_match
 
 
-def test_a_comparison_puts_side_by_side_what_was_found() -> None:
-    compared = text(roll(CLOSED)).split("</search_result>")[-1]
-    assert "Danube: The Danube is a river of ten countries; Rhine: The Rhine is" in compared
-
-
 def test_a_title_is_shown_only_as_a_title() -> None:
     engine = EmbeddedSearch.in_memory([PASSAGES[2], Passage("p7", "Rhine, New York", "A town.")])
     assert not roll(CLOSED, engine=engine).grade.exact_match
@@ -137,25 +131,6 @@ def test_a_question_without_gold_titles_is_searched_for_by_its_own_names() -> No
     row = roll(replace(found, gold_answers=("Kemi",)))
     assert queries(row) == ["Iron Sky Road", "directed film Iron Road"]
     assert row.grade.verdict is Verdict.WRONG
-
-
-@pytest.mark.parametrize("question", [CLOSED, CHOICE])
-def test_without_gold_titles_nothing_shows_that_a_comparison_is_settled(question: Question) -> None:
-    asked = f"please tell me: {question.question}"
-    row = roll(replace(question, question_id="q11", question=asked, gold_titles=()))
-    assert queries(row) and (row.grade.verdict is Verdict.WRONG) is (question is CLOSED)
-
-
-def test_questions_alone_without_any_gold_title_can_be_rehearsed() -> None:
-    known = GoldTeacher([replace(BRIDGE, gold_titles=())], FLAWLESS)
-    task = next(make_tasks([BRIDGE], Mode.COA, 1, PROMPTS[Mode.COA]))
-    row = run_task(task, ScriptedPolicy(known.write), BRIDGE, ENGINE, 0, Limits())
-    assert queries(row)[0] == "Iron Sky Road" and is_sound(row)
-
-
-def test_no_questions_at_all_are_an_error() -> None:
-    with pytest.raises(InputError, match=r"no question[\s\S]*data/questions\.parquet"):
-        GoldTeacher([])
 
 
 def test_of_equal_questions_the_one_with_gold_titles_is_known() -> None:
@@ -205,11 +180,6 @@ def test_a_copied_observation_is_filtered_for_it() -> None:
     assert getattr(judge(row, FilterParams()), "reason", "") is DropReason.COPIED_OBSERVATION
 
 
-def test_thoughts_have_more_than_one_wording() -> None:
-    firsts = {roll(BRIDGE, seed=seed).trajectory.steps[0].text for seed in range(20)}
-    assert len(firsts) == len(SENTENCES.wordings[PhraseKind.NEED])
-
-
 def test_rates_are_met() -> None:
     settings = replace(FLAWLESS, never_searched=0.25, reasoning_slip=0.5)
     one = replace(NUMBER, question_id="q13")
@@ -228,13 +198,6 @@ def test_which_answers_are_remembered_follows_from_the_question_and_the_seed() -
 
     assert remembered(0) == remembered(0) != remembered(1)
     assert 0.2 < sum(remembered(0)) / 200 < 0.4
-
-
-def test_a_wrong_answer_is_found_even_where_there_is_no_other_question() -> None:
-    known = GoldTeacher([BRIDGE], FLAWLESS)
-    task = next(make_tasks([BRIDGE], Mode.COT, 1, PROMPTS[Mode.COT]))
-    row = run_task(task, ScriptedPolicy(known.write), BRIDGE, ENGINE, 0, Limits())
-    assert row.grade.prediction == "unknown"
 
 
 def request(row: GradedTrajectory, response: str, seed: int = 0) -> Request:
@@ -301,6 +264,8 @@ def test_texts_of_the_questions_cannot_act() -> None:
 
 
 def test_a_question_that_it_was_not_told_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"no question[\s\S]*data/questions\.parquet"):
+        GoldTeacher([])
     with pytest.raises(InputError, match=r"does not know the question[\s\S]*teacher\.policy"):
         GoldTeacher(QUESTIONS).write(
             Request(PROMPTS[Mode.COT].fill("Who else?"), (), 10, 1.0, 1.0, 0)

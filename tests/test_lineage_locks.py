@@ -14,9 +14,9 @@ import yaml
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
-from coa.records.trajectory import Author, Sampling, Step, StepKind, Trajectory
+from coa.records.trajectory import Author, Step, StepKind, Trajectory
 from coa.store import tables
-from data_cards.catalogue import SetName, local_path
+from data_cards.catalogue import SetName
 from data_cards.lineage import main
 from data_cards.provenance import md5_of
 from tests.lineage_support import (
@@ -143,34 +143,6 @@ def test_a_publication_of_another_lock_is_not_said_to_hold_the_row(linked_run: P
     _, first, second = sections(main([row_id]))[row_id]
     assert first[1].endswith("whether it holds this row is not known")
     assert second[1] == "me/coa v2 (revision aaaaaaaaaa)"
-
-
-def imported(row: GradedTrajectory) -> GradedTrajectory:
-    """A row as `synth.ingest` and `to_own_tags` leave one: nobody recorded what answered."""
-    steps = tuple(replace(step, passages=()) for step in row.trajectory.steps)
-    sampling = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
-    return replace(
-        row, trajectory=replace(row.trajectory, steps=steps, sampling=sampling, prompt_hash="")
-    )
-
-
-def test_imported_observations_are_said_to_be_imported(linked_run: Path) -> None:
-    first, *rest = rows(SetName.COA, GradedTrajectory)
-    replace_table(local_path(SetName.COA, "train"), [imported(first), *rest])
-    write_lock()
-    text = main([first.trajectory.trajectory_id])
-    calls = sections(text)[f"calls of {first.trajectory.trajectory_id}"]
-    assert calls[0] == (
-        "imported",
-        "from a file of other people's: no call of this project made it",
-    )
-    results = [value for name, value in calls if name.startswith("result ")]
-    assert len(results) == first.trajectory.num_actions > 0
-    assert all("cannot be checked" in value for value in results)
-    assert "ok: nothing" not in text
-    assert "key " not in text.partition("calls of ")[2].partition("reviews")[0]
-    files = code_and_files(first.trajectory.trajectory_id)
-    assert files["ingest"] == "not known: data/ingest is not the one that dvc.lock describes"
 
 
 def replace_table(path: Path, changed: list[GradedTrajectory]) -> None:

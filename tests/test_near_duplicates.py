@@ -104,10 +104,6 @@ def test_empty_texts_repeat_nothing_and_short_ones_can(folder: Path) -> None:
     assert find(folder, corpus, size=5, similarity=0.8) == [Duplicate("e", "d", 1.0)]
 
 
-def test_no_rows_at_all_are_no_error(folder: Path) -> None:
-    assert find(folder, {}) == []
-
-
 def test_a_text_of_ten_megabytes_is_compared_like_any_other(folder: Path) -> None:
     chance = random.Random(0)
     text = " ".join(f"{chance.random()}\x00{'x' * 100}" for _ in range(85_000))

@@ -34,7 +34,7 @@ from coa.student.settings import TrainParams
 from coa.tools import library_fingerprint
 from coa.tools.settings import ToolsParams
 from curate.filter import FilterParams, judge
-from curate.reports.right_column import right_column
+from curate.forks.choice import right_column
 from synth.ingest import Ingested, Ingestion, IngestParams
 from tests.docs_support import ROOT, read_blocks
 from tests.sample_records import make_graded

@@ -1,6 +1,7 @@
-"""Published rows have columns that trainers read, and the gate sees where these lie."""
+"""Published rows: a checked copy, columns for trainers, and the gate that sees where these lie."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from coa.errors import InputError
 from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
 from coa.records.trajectory import Outcome
 from coa.store import tables
+from coa.store.files import ASSEMBLED
 from data_cards import lineage
-from data_cards.catalogue import SetName, local_path
+from data_cards.catalogue import SetName, local_path, sets_in
 from data_cards.formats.published_rows import (
     PublishedRow,
     flat_fault,
@@ -24,6 +27,12 @@ from data_cards.formats.published_rows import (
     published_file,
     read_published,
     write_published,
+)
+from data_cards.publishing.checked_copy import (
+    Copy,
+    copy_sets,
+    hashes_of,
+    require_unchanged,
 )
 from data_cards.publishing.gate import Reason, row_refusals
 from data_cards.render import main as render
@@ -208,3 +217,35 @@ def test_the_cards_of_the_front_page_name_one_default(linked_run: Path) -> None:
     render([])
     text = (linked_run / "data/render/README.md").read_text(encoding="utf-8")
     assert text.count("default: true") == 1
+
+
+@pytest.fixture
+def copies(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Copy, ...]:
+    """The copies of the sets of a run, which is the current folder."""
+    shutil.copytree(small_run / ASSEMBLED, tmp_path / ASSEMBLED)
+    monkeypatch.chdir(tmp_path)
+    return copy_sets(SetName, tmp_path / "private")
+
+
+@pytest.mark.parametrize("change", ["other bytes", "gone", "a folder"])
+def test_a_file_that_changes_while_it_is_checked_is_named(
+    copies: tuple[Copy, ...], change: str
+) -> None:
+    require_unchanged(copies)
+    path = local_path(SetName.COA, "train")
+    path.unlink()
+    if change == "other bytes":
+        path.write_text("[]", encoding="utf-8")
+    elif change == "a folder":
+        path.mkdir()
+    with pytest.raises(InputError, match="changed while they were checked") as raised:
+        require_unchanged(copies)
+    assert "coa/train.parquet" in str(raised.value)
+    assert "cot" not in str(raised.value)
+
+
+def test_the_copy_of_the_sets_is_what_is_read(copies: tuple[Copy, ...], tmp_path: Path) -> None:
+    assert len(copies) == 2 * len(SetName)
+    with sets_in(tmp_path / "private" / ASSEMBLED):
+        read = local_path(SetName.COA, "train")
+    assert Copy(local_path(SetName.COA, "train"), read, hashes_of(read)) in copies

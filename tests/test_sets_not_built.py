@@ -3,10 +3,7 @@
 Trajectories of one mode alone, as imported ones are, and runs without a corpus are among them.
 """
 
-import json
 import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from annotate.push import kinds_of_run
 from coa.errors import ConfigError, InputError
 from coa.plan import Plan
 from coa.records.causes import Analysis
-from coa.records.drops import Dropped, DropReason
+from coa.records.drops import Dropped
 from coa.records.graded import GradedTrajectory
 from coa.records.sets import AssembleParams
 from coa.records.trajectory import Mode
@@ -33,7 +30,6 @@ from data_cards.catalogue import SetName, built_sets, local_path
 from data_cards.formats.published_rows import write_published
 from data_cards.publish import set_files
 from data_cards.settings import shown_settings
-from tests.publish_support import Hub, environment_of, publish
 from tests.settings_support import change_settings
 
 datasets = pytest.importorskip("datasets")
@@ -74,14 +70,6 @@ def empty_run(copied_run: Path) -> Path:
     report.main([])
     render.main([])
     return copied_run
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    (tmp_path / "hub").mkdir()
-    made = Hub(tmp_path / "hub")
-    yield made
-    made.close()
 
 
 def params_of(**sizes: Any) -> AssembleParams:
@@ -133,13 +121,6 @@ def test_a_set_that_was_built_is_exported_and_one_that_was_not_is_named(
     assert raised.value.details["expected"] == "of the sets of this run: coa"
 
 
-def test_an_export_of_one_of_several_sets_holds_that_set_alone(
-    copied_run: Path, root: Path
-) -> None:
-    prompt = f"prompt={root / 'train/prompts/question.txt'}"
-    assert export.main([prompt, "sets=[rl]"]) == "data/export: 10 verl/train, 2 verl/validation"
-
-
 def test_an_export_of_no_set_is_refused(empty_run: Path) -> None:
     with pytest.raises(InputError, match="no set was built"):
         export.main([])
@@ -174,45 +155,6 @@ def test_a_set_whose_validation_split_has_no_row_can_be_loaded(
         shutil.copy2(content, repository / path)
     loaded = datasets.load_dataset(str(repository), "coa", cache_dir=str(tmp_path / "cache"))
     assert {split: rows.num_rows for split, rows in loaded.items()} == {"train": 20}
-
-
-def commit_all(folder: Path) -> None:
-    who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    (folder / ".gitignore").write_text(".journal\n", encoding="utf-8")
-    for command in (
-        ["git", "init", "--quiet"],
-        ["git", "add", "--all"],
-        ["git", *who, "commit", "--quiet", "-m", "all"],
-    ):
-        subprocess.run(command, cwd=folder, env=environment_of(), check=True, capture_output=True)
-
-
-@pytest.mark.long
-@pytest.mark.slow
-def test_one_set_is_published_and_loads(coa_run: Path, hub: Hub) -> None:
-    commit_all(coa_run)
-    waived = "allow=scripted_teacher,stale_lock"
-    plan = publish(coa_run, hub, "me/coa", waived, "dry_run=true")
-    assert plan.returncode == 0, plan.stderr
-    assert "+ data/coa/train.parquet" in plan.stdout
-    assert "cot" not in plan.stdout.replace(str(coa_run), "")
-    assert "would be refused" not in plan.stdout
-    done = publish(coa_run, hub, "me/coa", waived)
-    assert done.returncode == 0, done.stderr
-    loaded = "import datasets; print(datasets.load_dataset('me/coa')['train'].num_rows)"
-    assert hub.run(loaded).stdout.split("\n")[-2] == "20"
-
-
-@pytest.mark.long
-@pytest.mark.slow
-def test_an_empty_publication_is_refused_by_name(empty_run: Path, hub: Hub) -> None:
-    commit_all(empty_run)
-    plan = publish(empty_run, hub, "me/none", "dry_run=true")
-    assert "would be refused: no_set: no set was built" in plan.stdout
-    assert "waive by name, which the card will say: allow=" in plan.stdout
-    refused = publish(empty_run, hub, "me/none", "allow=stale_lock")
-    assert refused.returncode == 1
-    assert "no_set: no set was built" in refused.stderr
 
 
 def test_without_pairs_the_error_report_has_no_forks(copied_run: Path) -> None:
@@ -270,16 +212,6 @@ def test_the_error_report_of_a_run_without_rows_says_so(copied_run: Path) -> Non
     text = page()
     for words in ("There is no trajectory.", "No trajectory failed.", "There is nothing to show."):
         assert words in text
-
-
-def test_what_nothing_passed_is_in_the_funnel_of_the_error_report(copied_run: Path) -> None:
-    filter.main(["max_policy_tokens=1"])
-    rows = tables.read_table(GRADED, GradedTrajectory)
-    dropped = [Dropped(DropReason.LENGTH, "", row) for row in rows]
-    tables.write_table(DROPPED, Dropped, dropped)
-    text = page()
-    assert ">kept<" in text
-    assert text.count("0  (0.0%)") >= 2
 
 
 def test_pairs_of_an_earlier_run_are_not_reviewed() -> None:
@@ -352,8 +284,3 @@ def test_a_training_stage_that_reads_a_set_of_size_zero_is_refused_beforehand(ro
     stages = [f"train.{stage}.{without}" for stage in ("sft1", "sft2", "sft3")]
     plan = plan_of("assemble.num_cot=0", *stages)
     assert "sft2" in plan.training
-
-
-def test_the_figures_of_a_run_name_the_sets_that_were_asked_for(coa_run: Path) -> None:
-    figures = json.loads(Path("metrics/assemble.json").read_text())
-    assert figures == {"coa": {"asked": 20, "train": 20, "validation": 4}}

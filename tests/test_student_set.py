@@ -9,14 +9,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from coa.records import protocol
-from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.graded import GradedTrajectory
 from coa.records.question import Question
-from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.store import tables
 from coa.store.files import STUDENT_ASSEMBLED, STUDENT_KEPT
 from curate import student_set
 from curate.assemble import AssembleParams, split_candidates
 from curate.strata import Candidate
+from tests.sample_records import make_graded
 from tests.settings_support import every_setting
 
 THOUGHTS = (
@@ -35,26 +35,9 @@ HELD_OUT = Question(
 
 def written(asked: Question, thought: str, index: int = 0) -> GradedTrajectory:
     text = f"{thought}: {asked.gold_answers[0]}. {protocol.THINK_CLOSE} \\boxed{{Ada}}"
-    made = Trajectory(
-        f"{asked.question_id}/coa/{index}",
-        asked.question_id,
-        Mode.COA,
-        index,
-        asked.question,
-        "prompt",
-        protocol.parse_policy(text),
-        StopReason.ANSWERED,
-        "student",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        0,
-        1,
-        0,
-    )
-    return grade_trajectory(made, asked)
+    row_id = f"{asked.question_id}/coa/{index}"
+    steps = protocol.parse_policy(text)
+    return make_graded(asked, steps, trajectory_id=row_id, index=index, model="student")
 
 
 @pytest.fixture

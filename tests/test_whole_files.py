@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from annotate.push import one_push
 from annotate.state import DATABASE, State
-from coa.errors import InputError, OutputError, ServiceError
+from coa.errors import InputError, OutputError
 from coa.search import Passage
 from coa.search.corpus import expected_rows
 from coa.store import tables
@@ -46,16 +45,11 @@ def on_a_full_disk(folder: Path, imports: str, call: str, limit: int = 10) -> st
 
 def test_a_file_is_written_with_its_folders_and_private_where_it_has_to_be(tmp_path: Path) -> None:
     write_file(tmp_path / "a/b/c.txt", "é")
+    (tmp_path / "secret").write_text("old, and readable to all")
     write_file(tmp_path / "secret", b"x", mode=PRIVATE)
     assert (tmp_path / "a/b/c.txt").read_bytes() == "é".encode()
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "secret"]
-
-
-def test_a_file_that_was_readable_to_all_becomes_private(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("old")
-    write_file(tmp_path / "secret", "new", mode=PRIVATE)
-    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -195,19 +189,6 @@ def test_two_pushes_to_one_workspace_go_one_after_the_other(tmp_path: Path) -> N
     assert [process.returncode for process in started] == [0, 0, 0]
     assert "another push to review is going on" in said
     assert (tmp_path / "log").read_text().split() == ["in", "out"] * 3
-
-
-def test_a_push_that_goes_on_and_on_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COA_CACHE", str(tmp_path))
-    with (
-        one_push("http://127.0.0.1:6900", "review"),
-        one_push("http://127.0.0.1:6900", "another"),
-        pytest.raises(ServiceError, match="another push is going on"),
-        one_push("http://127.0.0.1:6900/", "review", wait_seconds=0.1),
-    ):
-        raise AssertionError
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:

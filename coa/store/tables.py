@@ -10,7 +10,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 import pyarrow as pa
@@ -20,6 +30,9 @@ from coa.errors import InputError, check_no_folder, writing_error
 from coa.records.trajectory import SCHEMA_VERSION
 from coa.store.output_file import check_own_file
 from coa.store.whole_files import replacing
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Record = TypeVar("Record")
 
@@ -356,6 +369,14 @@ def require_columns(path: Path, found: Iterable[str], needed: Iterable[str]) -> 
         raise InputError(
             f"{path} lacks the column {missing[0]!r}", expected=f"columns {missing}", got=f"{found}"
         )
+
+
+def scan(path: Path, columns: Iterable[str]) -> "pl.LazyFrame":
+    """Open a parquet file as a lazy table; an InputError says what of it is missing or broken."""
+    import polars as pl
+
+    require_columns(path, open_parquet(path).schema_arrow.names, columns)
+    return pl.scan_parquet(path)
 
 
 def _check_version(path: Path, metadata: dict[bytes, bytes]) -> None:

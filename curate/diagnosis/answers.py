@@ -120,12 +120,15 @@ def says_the_same(
 
 def _is_another_form(ours: str, theirs: str, question: str) -> bool:
     """Tell whether one of two normalised answers is a form or a part of the other, or around it."""
+    words = content_words(theirs)
+    is_long = len(ours.split()) >= _SENTENCE * len(theirs.split())
+    if is_long and len(words) >= _MIN_WORDS and spans_most(ours, words, _MOST):
+        return True  # a longer answer holds most words of the accepted one, near each other
     return (
         _is_spelt_alike(ours, theirs)
         or _is_short_name(ours, theirs)
         or _has_same_numbers(ours, theirs)
         or _is_abbreviated(ours, theirs)
-        or _is_sentence_around(ours, theirs)
         or _is_item(ours, theirs)
         or _is_part(ours, theirs, question)
     )
@@ -227,13 +230,6 @@ def _abbreviate(words: list[str], name: str) -> set[str] | None:
     return None
 
 
-def _is_sentence_around(answer: str, accepted: str) -> bool:
-    """Tell whether a longer answer holds most words of the accepted one, near each other."""
-    theirs = content_words(accepted)
-    is_long = len(answer.split()) >= _SENTENCE * len(accepted.split())
-    return is_long and len(theirs) >= _MIN_WORDS and spans_most(answer, theirs, _MOST)
-
-
 def _is_item(answer: str, accepted: str) -> bool:
     """Tell whether one answer names several things and the other one of them.
 
@@ -333,24 +329,15 @@ def names_without_giving(answer: str, accepted: str, question: str = "") -> bool
         return True
     if len(around) == 1:
         return False
-    places = pairwise(around)
-    if all(_gives_another(before, after) for before, after in places):
-        return True
-    return _compares_the_other_way(around, question)
-
-
-def _gives_another(before: str, after: str) -> bool:
-    """Tell whether the words around the accepted answer say that another one is meant."""
-    start = before.strip(" ,;:\"'()")
-    is_possessive = re.match(r"'s? \w", after) is not None
-    return is_possessive or bool(_RULED_OUT.search(start) or _ANOTHER.search(start))
-
-
-def _compares_the_other_way(around: list[str], question: str) -> bool:
-    """Tell whether the answer compares by another word than the question: fewer instead of more."""
-    asked = set(_COMPARED.findall(_lowered(question)))
-    found = set(_COMPARATIVE.findall(" ".join(around)))
-    return bool(asked and found) and asked.isdisjoint(found)
+    for before, after in pairwise(around):
+        start = before.strip(" ,;:\"'()")
+        is_possessive = re.match(r"'s? \w", after) is not None
+        if not (is_possessive or _RULED_OUT.search(start) or _ANOTHER.search(start)):
+            # It may compare by another word than the question: fewer instead of more.
+            asked = set(_COMPARED.findall(_lowered(question)))
+            compared = set(_COMPARATIVE.findall(" ".join(around)))
+            return bool(asked and compared) and asked.isdisjoint(compared)
+    return True
 
 
 def _lowered(text: str) -> str:

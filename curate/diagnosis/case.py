@@ -4,7 +4,7 @@ A case holds what was said, what was to be found, and what was shown of it. Its 
 where one came from, and what it stands in place of, is told here for all rules.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,10 +101,14 @@ class Case:
         """
         fact = place.fact
         observations = self.observations(place.end)
-        if not fact.passages or not self.has_own_ids:
-            return self._shown_elsewhere(observations, fact) if fact.items else None
-        ids = {passage.id for passage in fact.passages}
         seen: dict[str, None] = {}  # a set that keeps the order
+        if not fact.passages or not self.has_own_ids:
+            if not fact.items:
+                return None
+            for said in observations:
+                seen.update(dict.fromkeys(self._stating(said, fact)))
+            return tuple(seen)
+        ids = {passage.id for passage in fact.passages}
         for said in observations:
             for name in self.steps[said.step].passages:
                 if name in ids:
@@ -114,15 +118,6 @@ class Case:
         between = self.said[place.start : place.end]
         says_so = any(says_not_found(said.text) for said in between)
         return () if says_so else None
-
-    def _shown_elsewhere(
-        self, observations: Iterable[Utterance], fact: GoldFact
-    ) -> tuple[str, ...]:
-        """List the passages of observations that state a fact, where ids are not those of ours."""
-        found: dict[str, None] = {}  # a set that keeps the order
-        for said in observations:
-            found.update(dict.fromkeys(self._stating(said, fact)))
-        return tuple(found)
 
     def _stating(self, said: Utterance, fact: GoldFact) -> Sequence[str]:
         """List the passages of an observation that state a fact.

@@ -225,18 +225,13 @@ def names_and_numbers(text: str) -> tuple[str, ...]:
     """
     values: dict[str, None] = {}  # a set that keeps the order
     for match in _VALUE.finditer(text):
-        value = cached_normalise(_without_openers(match[0]))
+        words = match[0].split()
+        while words and words[0].lower().rstrip("'’") in _NOT_NAMES:  # noqa: RUF001
+            words = words[1:]
+        value = cached_normalise(" ".join(words))
         if value:
             values[value] = None
     return tuple(values)
-
-
-def _without_openers(name: str) -> str:
-    """Remove the words from the front of a name that merely begin the sentence."""
-    words = name.split()
-    while words and words[0].lower().rstrip("'’") in _NOT_NAMES:  # noqa: RUF001
-        words = words[1:]
-    return " ".join(words)
 
 
 def _plain_value(rest: str) -> tuple[str, ...]:

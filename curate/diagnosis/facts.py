@@ -265,8 +265,12 @@ def _places_by_title(case: Case, start: int) -> list[Place]:
     places: list[Place] = []
     for part, passages in zip(spoken, asked, strict=True):
         others = [passage for passage in sure if passage.title != part.title]
-        likely = passages or _alike(case, part, others) or _queried(case, part)
-        stating = likely or case.gold.passages_under(part.title)
+        under = case.gold.passages_under(part.title)
+        likely = passages or _alike(case, part, others)
+        if not likely:
+            queries = texts_of(case.said[part.start : part.end], StepKind.ACTION)
+            likely = _closest(under, _words(case, part, queries))
+        stating = likely or under
         place = Place(
             start=part.start,
             end=part.end,
@@ -324,25 +328,15 @@ def _alike(case: Case, part: _Spoken, others: Sequence[GoldPassage]) -> tuple[Go
     """
     under = case.gold.passages_under(part.title)
     other_texts = [passage.norm for passage in others]
-    compared = other_texts or _claimed_values(case)
+    claimed: list[str] = []
+    for _, claim in case.claims:
+        claimed.extend(claim.values)
+    compared = other_texts or claimed
     compares_numbers = any(_has_number(text) for text in compared)
     numeric = tuple(passage for passage in under if _has_number(passage.norm))
     if compares_numbers and numeric:
         return numeric
     return _closest(under, _words(case, part, other_texts))
-
-
-def _claimed_values(case: Case) -> list[str]:
-    values: list[str] = []
-    for _, claim in case.claims:
-        values.extend(claim.values)
-    return values
-
-
-def _queried(case: Case, part: _Spoken) -> tuple[GoldPassage, ...]:
-    """Choose the passages that share most words with the queries before the claim."""
-    queries = texts_of(case.said[part.start : part.end], StepKind.ACTION)
-    return _closest(case.gold.passages_under(part.title), _words(case, part, queries))
 
 
 def _words(case: Case, part: _Spoken, texts: Sequence[str]) -> frozenset[str]:

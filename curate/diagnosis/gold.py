@@ -79,18 +79,11 @@ def gold_passages(passages: Iterable[Passage], titles: Iterable[str]) -> Corpus:
     for passage in passages:
         found = wanted.get(title_key(passage.title))
         if found is not None:
-            found.append(_gold_passage(passage))
+            norm = padded(f"{passage.title}. {passage.text}")
+            found.append(GoldPassage(passage.id, bare_title(passage.title), norm))
             ids.add(passage.id)
     by_title = {key: tuple(found) for key, found in wanted.items()}
     return Corpus(by_title, frozenset(ids))
-
-
-def _gold_passage(passage: Passage) -> GoldPassage:
-    return GoldPassage(
-        id=passage.id,
-        title=bare_title(passage.title),
-        norm=padded(f"{passage.title}. {passage.text}"),
-    )
 
 
 def bare_title(title: str) -> str:
@@ -107,8 +100,14 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
         titles[bare_title(title)] = title
         passages += corpus.by_title.get(title_key(title), ())
     titles_with_passages = {passage.title for passage in passages}
-    answers = _normalised_answers(question)
-    is_open = _is_open(question, answers)
+    normalised = dict.fromkeys(cached_normalise(answer) for answer in question.gold_answers)
+    answers = tuple(answer for answer in normalised if answer)
+    # The answer is open if it is neither yes or no nor something that the question names.
+    asked = padded(question.question)
+    is_open = bool(answers)
+    for answer in answers:
+        if answer in CLOSED_ANSWERS or is_in(answer, asked):
+            is_open = False
     facts = _bridge_facts(question, titles, passages, answers if is_open else ())
     if is_open:
         facts.append(GoldFact(answers, question.gold_answers[0], stating(answers, passages)))
@@ -121,25 +120,6 @@ def gold_of(question: Question, corpus: Corpus) -> Gold:
     )
 
 
-def _normalised_answers(question: Question) -> tuple[str, ...]:
-    """Normalise the accepted answers, each once, without empty ones."""
-    answers: dict[str, None] = {}  # a set that keeps the order
-    for gold_answer in question.gold_answers:
-        answer = cached_normalise(gold_answer)
-        if answer:
-            answers[answer] = None
-    return tuple(answers)
-
-
-def _is_open(question: Question, answers: Sequence[str]) -> bool:
-    """Tell whether the answer is neither yes or no nor something that the question names."""
-    asked = padded(question.question)
-    for answer in answers:
-        if answer in CLOSED_ANSWERS or is_in(answer, asked):
-            return False
-    return bool(answers)
-
-
 def _bridge_facts(
     question: Question,
     titles: Mapping[str, str],
@@ -150,27 +130,17 @@ def _bridge_facts(
 
     A title that the question does not name is a fact where a passage under another title leads to
     it. Without a corpus every such title counts.
-
-    Args:
-        question: The question.
-        titles: Its gold titles by their bare form.
-        passages: The passages under them.
-        open_answers: The accepted answers of an open question, which are not facts on the way.
     """
     asked = padded(question.question)
     facts: list[GoldFact] = []
     for bare, title in titles.items():
         if is_in(bare, asked) or bare in open_answers:
             continue
-        if passages and not _leads_to(bare, passages):
+        others = [passage for passage in passages if passage.title != bare]
+        if passages and not is_in_any(bare, others):
             continue
         facts.append(GoldFact((bare,), title, stating((bare,), passages)))
     return facts
-
-
-def _leads_to(item: str, passages: Iterable[GoldPassage]) -> bool:
-    """Tell whether a passage under another title mentions an item."""
-    return any(passage.title != item and is_in(item, passage.norm) for passage in passages)
 
 
 def stating(items: tuple[str, ...], passages: Sequence[GoldPassage]) -> tuple[GoldPassage, ...]:

@@ -165,7 +165,9 @@ def _would_find(
     if not asked.isdisjoint(asking):
         return False
     for other in wanted.others:
-        if other.title == passage.title and _speaks_of(content_words(other.norm), asked):
+        # Some form of an asked word is told in another passage about the entity.
+        shared = stems(content_words(other.norm)) & stems(asked)
+        if other.title == passage.title and shared:
             return False
     return True
 
@@ -179,8 +181,3 @@ def _asks_about_another(words: frozenset[str], wanted: Wanted) -> bool:
         if name <= words and not (words - name).isdisjoint(wanted.topic):
             return True
     return False
-
-
-def _speaks_of(told: frozenset[str], asked: frozenset[str]) -> bool:
-    """Tell whether some form of an asked word was told."""
-    return not stems(told).isdisjoint(stems(asked))

@@ -6,7 +6,7 @@ broken rollout says nothing about facts, and an answer that nearly equals the go
 wrong fact.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from coa.records import protocol
@@ -54,7 +54,13 @@ def diagnose(row: GradedTrajectory, question: Question, context: Context) -> tup
     if row.grade.verdict in (Verdict.CORRECT, Verdict.OPEN):
         return tuple(contributing)
     findings: list[Finding] = []
-    primary = _broken_form(row) or _nearly_right(row, context.near_f1)
+    primary = _broken_form(row)
+    if primary is None:
+        answer = row.grade.prediction or ""
+        gold = _nearest_gold(row, answer, context.near_f1)
+        if gold is not None:
+            evidence = f"answered “{answer}”, accepted is “{gold}”"
+            primary = Finding(Cause.GRADED_WRONG, _last_step(row), evidence)
     if primary:
         findings.append(primary)
     has_forced_answer = primary and primary.cause is Cause.BUDGET and row.grade.prediction
@@ -62,15 +68,6 @@ def diagnose(row: GradedTrajectory, question: Question, context: Context) -> tup
         findings += diagnose_fact(_case(row, question, context))
     findings += contributing
     return tuple(_without_repeats(findings))
-
-
-def _broken_form(row: GradedTrajectory) -> Finding | None:
-    """Apply the rules on form in order, and return what the first that applies has found."""
-    for rule in _FORM_RULES:
-        finding = rule(row)
-        if finding:
-            return finding
-    return None
 
 
 def _case(row: GradedTrajectory, question: Question, context: Context) -> Case:
@@ -98,15 +95,29 @@ def _without_repeats(findings: list[Finding]) -> Iterator[Finding]:
             yield finding
 
 
-# Rules on form. The first that applies gives the primary cause.
-
-
-def _failure(row: GradedTrajectory) -> Finding | None:
+def _broken_form(row: GradedTrajectory) -> Finding | None:
+    """Apply the rules on form: the first that applies gives the primary cause."""
     trajectory = row.trajectory
-    if trajectory.stop_reason not in FAILED_STOPS:
-        return None
-    evidence = f"{trajectory.stop_reason}: {trajectory.error}"
-    return Finding(Cause.TOOL_FAILURE, _last_step(row), evidence)
+    stop = trajectory.stop_reason
+    last = _last_step(row)
+    if stop in FAILED_STOPS:
+        return Finding(Cause.TOOL_FAILURE, last, f"{stop}: {trajectory.error}")
+    forged = _forged(row)
+    if forged is not None:
+        return forged
+    if stop is StopReason.TRUNCATED:
+        return Finding(Cause.TRUNCATED, last, "the answer ran into its limit")
+    if stop is StopReason.TURN_BUDGET:
+        return Finding(Cause.TRUNCATED, last, "a turn ran into its limit")
+    if stop in BUDGET_STOPS:
+        forcing = [i for i, step in enumerate(trajectory.steps) if step.author is Author.SCAFFOLD]
+        evidence = f"{stop} after {trajectory.num_actions} actions"
+        return Finding(Cause.BUDGET, forcing[0] if forcing else None, evidence)
+    if stop in _BROKEN:
+        return Finding(Cause.FORMAT, last, stop)
+    if row.grade.verdict is Verdict.NO_ANSWER:
+        return Finding(Cause.FORMAT, last, "no answer in the box")
+    return None
 
 
 def _forged(row: GradedTrajectory) -> Finding | None:
@@ -116,53 +127,8 @@ def _forged(row: GradedTrajectory) -> Finding | None:
     return None
 
 
-def _truncated(row: GradedTrajectory) -> Finding | None:
-    stop = row.trajectory.stop_reason
-    if stop is StopReason.TRUNCATED:
-        return Finding(Cause.TRUNCATED, _last_step(row), "the answer ran into its limit")
-    if stop is StopReason.TURN_BUDGET:
-        return Finding(Cause.TRUNCATED, _last_step(row), "a turn ran into its limit")
-    return None
-
-
-def _budget(row: GradedTrajectory) -> Finding | None:
-    trajectory = row.trajectory
-    if trajectory.stop_reason not in BUDGET_STOPS:
-        return None
-    forcing = [i for i, step in enumerate(trajectory.steps) if step.author is Author.SCAFFOLD]
-    evidence = f"{trajectory.stop_reason} after {trajectory.num_actions} actions"
-    return Finding(Cause.BUDGET, forcing[0] if forcing else None, evidence)
-
-
-def _broken(row: GradedTrajectory) -> Finding | None:
-    stop = row.trajectory.stop_reason
-    if stop in _BROKEN:
-        return Finding(Cause.FORMAT, _last_step(row), stop)
-    if row.grade.verdict is Verdict.NO_ANSWER:
-        return Finding(Cause.FORMAT, _last_step(row), "no answer in the box")
-    return None
-
-
-_FORM_RULES: tuple[Callable[[GradedTrajectory], Finding | None], ...] = (
-    _failure,
-    _forged,
-    _truncated,
-    _budget,
-    _broken,
-)
-
-
-def _nearly_right(row: GradedTrajectory, near_f1: float) -> Finding | None:
-    """Find an accepted answer that the given one covers, overlaps or says in other words."""
-    answer = row.grade.prediction or ""
-    gold = _nearest_gold(row, answer, near_f1)
-    if gold is None:
-        return None
-    evidence = f"answered “{answer}”, accepted is “{gold}”"
-    return Finding(Cause.GRADED_WRONG, _last_step(row), evidence)
-
-
 def _nearest_gold(row: GradedTrajectory, answer: str, near_f1: float) -> str | None:
+    """Find an accepted answer that the given one covers, overlaps or says in other words."""
     read_kinds = (StepKind.THOUGHT, StepKind.OBSERVATION)
     texts = [step.text[:_MAX_CHARS] for step in row.trajectory.steps if step.kind in read_kinds]
     question = row.trajectory.question

@@ -121,7 +121,8 @@ def date_of(text: str) -> tuple[str, str, str] | None:
     for word in text.split():
         if word in ("of", "on"):
             continue
-        name = _month(word)
+        months = [it for it in _MONTHS if it.startswith(word)]
+        name = months[0] if months and len(word) >= _MONTH_LETTERS else ""
         if name and not month:
             month = name
         elif _YEAR.fullmatch(word) and not year:
@@ -134,13 +135,3 @@ def date_of(text: str) -> tuple[str, str, str] | None:
         else:
             return None
     return (year, month, day) if month and day else None
-
-
-def _month(word: str) -> str:
-    """Find the month that a word abbreviates; empty where it abbreviates none."""
-    if len(word) < _MONTH_LETTERS:
-        return ""
-    for month in _MONTHS:
-        if month.startswith(word):
-            return month
-    return ""

@@ -74,8 +74,12 @@ def _ignored(case: Case) -> list[Finding]:
     answer = _accepted(case)
     if answer is None:
         return []
-    is_mentioned = _mentions(case, answer)
-    at = _first_with(case, answer.items) if is_mentioned else _first_shown(case, answer)
+    naming = [i for i, said in enumerate(case.said) if holds_any(said.norm, answer.items)]
+    if any(case.said[i].kind is StepKind.THOUGHT for i in naming):
+        shown_at = [i for i in naming if case.said[i].kind is StepKind.OBSERVATION]
+        at = min(shown_at, default=None)
+    else:
+        at = _first_shown(case, answer)
     if at is None:
         return []
     shown = case.steps[case.said[at].step].passages or (NAMELESS,)
@@ -197,7 +201,9 @@ def _not_found(case: Case) -> list[Finding]:
 
     Where the answer is closed, the last step must say that something was not found.
     """
-    if not (_accepted(case) or _says_not_found_at_last(case)):
+    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
+    last = [said for said in thoughts if said.step == thoughts[-1].step]
+    if not (_accepted(case) or any(says_not_found(said.text) for said in last)):
         return []
     end, claim = claim_of_answer(case, 0)
     read = [i for i, other in case.claims if i < end and other.basis is Basis.READ]
@@ -224,20 +230,6 @@ def _place_of_answer(case: Case, fact: GoldFact, start: int) -> Place:
     """
     end, claim = claim_of_answer(case, start)
     return Place(start=start, end=end, claim=claim, fact=fact)
-
-
-def _mentions(case: Case, fact: GoldFact) -> bool:
-    """Tell whether a thought mentions an item of a fact."""
-    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
-    return any(holds_any(said.norm, fact.items) for said in thoughts)
-
-
-def _first_with(case: Case, items: Sequence[str]) -> int | None:
-    """Find the index of the first observation that holds an item."""
-    for i, said in enumerate(case.said):
-        if said.kind is StepKind.OBSERVATION and holds_any(said.norm, items):
-            return i
-    return None
 
 
 def _first_shown(case: Case, fact: GoldFact) -> int | None:
@@ -267,20 +259,16 @@ def _judge_searches_for_guess(case: Case, values: Sequence[str], claim: Claim) -
     thoughts = texts_of(case.said, StepKind.THOUGHT)
     topic = content_words(" ".join([case.question, *thoughts]))
     for query in queries:
-        is_about_guess = holds_any(padded(query.text), values)
-        if not is_about_guess and _asks(query.text, case, topic):
+        if holds_any(padded(query.text), values):
+            continue
+        # It asks what was asked by a name, or by words of the question.
+        shared = content_words(query.text) & content_words(case.question)
+        if len(shared) >= _MIN_DESCRIBING or _names_and_asks(query.text, case, topic):
             return []
     if case.prediction not in values or len(queries) < _SEVERAL:
         return _without_search(case, claim)
     memory = Finding(memory_cause(claim), claim.step, quote(claim.sentence))
     return [Finding(Cause.BAD_QUERY, queries[0].step, quote(queries[0].text)), memory]
-
-
-def _asks(query: str, case: Case, topic: frozenset[str]) -> bool:
-    """Tell whether a query asks what was asked: by a name, or by words of the question."""
-    if _names_and_asks(query, case, topic):
-        return True
-    return len(content_words(query) & content_words(case.question)) >= _MIN_DESCRIBING
 
 
 def _judge_searches(case: Case, between: Sequence[Utterance], claim: Claim) -> list[Finding]:
@@ -353,15 +341,6 @@ def _is_affirmed(case: Case, thing: str, asked: frozenset[str]) -> bool:
         if is_in(thing, said.norm) and stems(asked) <= own:
             return True
     return False
-
-
-def _says_not_found_at_last(case: Case) -> bool:
-    """Tell whether the last step with a thought says that something was not found."""
-    thoughts = [said for said in case.said if said.kind is StepKind.THOUGHT]
-    if not thoughts:
-        return False
-    last = thoughts[-1].step
-    return any(said.step == last and says_not_found(said.text) for said in thoughts)
 
 
 _RULES: tuple[Callable[[Case], list[Finding]], ...] = (

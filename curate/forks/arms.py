@@ -191,35 +191,30 @@ class Trial:
         self._results.write_fork(row)
         place = next(self._expected)
         if place.number not in self._tallies:
-            self._tallies[place.number] = self._begin(place.fork)
+            tallies = {arm: _ArmTally() for arm in Arm}
+            if not self._tries_both:
+                # The parent is the one sample of its own arm.
+                is_parent_right = self._is_parent_right(place.fork)
+                own = Arm.THINK if place.fork.arm is Arm.ACT else Arm.ACT
+                parent = ArmSample(1, int(is_parent_right))
+                tallies[own] = _ArmTally(parent, 1, {is_parent_right: _PARENT})
+            self._tallies[place.number] = tallies
         tally = self._tallies[place.number][place.arm]
         is_correct = is_right(row, self._settings.right_by)
         if is_correct is not None and is_sound(row):
             tally.num_sound += 1
             if takes_arm(row, place.fork, place.arm):
                 tally.sample = add_to_sample(tally.sample, row, place.fork, is_correct=is_correct)
-                self._keep(tally, row, is_correct=is_correct)
+                # The first right and the first wrong continuation of an arm are kept.
+                if is_correct not in tally.first:
+                    tally.first[is_correct] = self._num_kept
+                    self._kept.put(self._num_kept, row)
+                    self._num_kept += 1
         if place.is_last:
             self._look(place)
 
-    def _begin(self, fork: Fork) -> dict[Arm, _ArmTally]:
-        """Return what is known before the first continuation: of one arm alone, the parent."""
-        tallies = {arm: _ArmTally() for arm in Arm}
-        if not self._tries_both:
-            is_correct = self._is_parent_right(fork)
-            own = Arm.THINK if fork.arm is Arm.ACT else Arm.ACT
-            tallies[own] = _ArmTally(ArmSample(1, int(is_correct)), 1, {is_correct: _PARENT})
-        return tallies
-
     def _is_parent_right(self, fork: Fork) -> bool:
         return bool(is_right(fork.parent, self._settings.right_by))
-
-    def _keep(self, tally: _ArmTally, row: GradedTrajectory, *, is_correct: bool) -> None:
-        """Keep the first right and the first wrong continuation of an arm."""
-        if is_correct not in tally.first:
-            tally.first[is_correct] = self._num_kept
-            self._kept.put(self._num_kept, row)
-            self._num_kept += 1
 
     def _look(self, place: _Place) -> None:
         """Close a point that is clear or has no budget left; others stay for the next round."""
@@ -228,7 +223,10 @@ class Trial:
         worth: Worth | None = None
         outcome: PointOutcome | None
         if not all(tally.sample.num for tally in tallies.values()):
-            outcome = _missing_arm(tallies) if is_spent else None
+            outcome = None
+            if is_spent:
+                has_sound = all(tally.num_sound for tally in tallies.values())
+                outcome = PointOutcome.OFF_ARM if has_sound else PointOutcome.UNSOUND
         elif self._tries_both:
             act, think = tallies[Arm.ACT].sample, tallies[Arm.THINK].sample
             worth = estimate_worth(act, think, self._settings.search_price, self._confidence)
@@ -243,7 +241,25 @@ class Trial:
             pair = self._pair(place.fork, tallies, worth)
             if pair is None:
                 outcome = PointOutcome.SAME_OUTCOME
-        self._write(place.fork, outcome, tallies, pair, worth)
+        fork = place.fork
+        tried = tallies[fork.arm].sample  # continuations on the fork's arm
+        point = Point(
+            parent_id=fork.parent.trajectory.trajectory_id,
+            point=fork.point,
+            arm=fork.arm,
+            outcome=outcome,
+            parent_is_correct=self._is_parent_right(fork),
+            num_continuations=tried.num,
+            num_correct=tried.num_correct,
+            pair_id=pair.pair_id if pair else "",
+            way=fork.way,
+            tool=fork.tool,
+            chosen_by=fork.chosen_by,
+            score=fork.score,
+            cause=fork.cause,
+            worth=worth,
+        )
+        self._results.write_point(point, pair)
         for tally in tallies.values():
             for number in tally.first.values():
                 if number != _PARENT:
@@ -279,34 +295,6 @@ class Trial:
         """Read a kept continuation, or take the parent."""
         row = fork.parent if number == _PARENT else self._kept.get(number)
         return row.trajectory
-
-    def _write(
-        self,
-        fork: Fork,
-        outcome: PointOutcome,
-        tallies: dict[Arm, _ArmTally],
-        pair: PreferencePair | None,
-        worth: Worth | None,
-    ) -> None:
-        """Write the outcome of a point; it counts the continuations on the fork's arm."""
-        tried = tallies[fork.arm].sample
-        point = Point(
-            parent_id=fork.parent.trajectory.trajectory_id,
-            point=fork.point,
-            arm=fork.arm,
-            outcome=outcome,
-            parent_is_correct=self._is_parent_right(fork),
-            num_continuations=tried.num,
-            num_correct=tried.num_correct,
-            pair_id=pair.pair_id if pair else "",
-            way=fork.way,
-            tool=fork.tool,
-            chosen_by=fork.chosen_by,
-            score=fork.score,
-            cause=fork.cause,
-            worth=worth,
-        )
-        self._results.write_point(point, pair)
 
 
 def _make_pair(
@@ -360,14 +348,6 @@ def add_to_sample(
         # A fork's own tokens are those after the point: its prefix counts as prompt.
         num_tokens=sample.num_tokens + row.trajectory.num_policy_tokens,
     )
-
-
-def _missing_arm(tallies: Mapping[Arm, _ArmTally]) -> PointOutcome:
-    """Tell why an arm has no continuation that counts, once the budget is spent."""
-    for tally in tallies.values():
-        if not tally.num_sound:
-            return PointOutcome.UNSOUND
-    return PointOutcome.OFF_ARM
 
 
 def mine_pair(row: GradedTrajectory, *settings: str) -> PreferencePair | None:

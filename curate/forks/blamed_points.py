@@ -87,11 +87,7 @@ class BlamedPlace:
 
 
 def read_arms(analysed: Path, graded: Path) -> dict[str, Arm]:
-    """Read which trajectories the analysis blames for a decision, and the arm to try in each.
-
-    Raises:
-        InputError: The analysis is missing, or it is not one of these graded trajectories.
-    """
+    """Read which trajectories the analysis blames for a decision, and the arm to try in each."""
     _require_fresh(analysed, graded)
     found = pl.scan_parquet(analysed).select(
         "trajectory_id",
@@ -100,21 +96,13 @@ def read_arms(analysed: Path, graded: Path) -> dict[str, Arm]:
     )
     arms: dict[str, Arm] = {}
     for trajectory_id, primary, contributing in found.collect().iter_rows():
-        arm = _first_arm(primary, contributing)
-        if arm:
-            arms[trajectory_id] = arm
+        for name in [primary, *contributing] if primary else contributing:
+            cause = Cause(name)
+            arm = ARM_TO_TRY[cause]
+            if arm and not (primary and cause in CONTRIBUTING_ONLY):
+                arms[trajectory_id] = arm
+                break
     return arms
-
-
-def _first_arm(primary: str | None, contributing: Iterable[str]) -> Arm | None:
-    """Return the arm to try for the first cause that blames a decision; None where none does."""
-    causes = [primary, *contributing] if primary else contributing
-    for name in causes:
-        cause = Cause(name)
-        arm = ARM_TO_TRY[cause]
-        if arm and not (primary and cause in CONTRIBUTING_ONLY):
-            return arm
-    return None
 
 
 def _require_fresh(analysed: Path, graded: Path) -> None:
@@ -124,9 +112,6 @@ def _require_fresh(analysed: Path, graded: Path) -> None:
             f"{analysed} is missing, and branch.points=blame reads it",
             fix="coa analyse, or choose points by branch.points=cue",
         )
-    tables.require_columns(
-        analysed, tables.open_parquet(analysed).schema_arrow.names, ["verdict", "contributing"]
-    )
     trajectory = pl.col("trajectory").struct
     wanted = pl.scan_parquet(graded).select(
         trajectory_id=trajectory.field("trajectory_id"),
@@ -134,7 +119,7 @@ def _require_fresh(analysed: Path, graded: Path) -> None:
         verdict=pl.col("grade").struct.field("verdict"),
     )
     keys = ["trajectory_id", "num_actions", "verdict"]
-    seen = pl.scan_parquet(analysed).select(keys)
+    seen = tables.scan(analysed, [*keys, "contributing"]).select(keys)
     missing = wanted.join(seen, on=keys, how="anti").collect()["trajectory_id"]
     if len(missing):
         raise InputError(
@@ -149,18 +134,17 @@ def read_blamed(analysed: Path, ids: Collection[str]) -> dict[str, tuple[Blamed,
     """Read what the analysis blames in these trajectories, the primary cause first."""
     table: dict[str, tuple[Blamed, ...]] = {}
     for row in tables.read_table(analysed, Analysis):
-        if row.trajectory_id in ids:
-            table[row.trajectory_id] = tuple(_blamed_in(row))
+        if row.trajectory_id not in ids:
+            continue
+        blamed: list[Blamed] = []
+        if row.cause:
+            primary = Finding(row.cause, row.step, row.evidence)
+            blamed.append(Blamed(primary, is_primary=True))
+        for finding in row.contributing:
+            if not (row.cause and finding.cause in CONTRIBUTING_ONLY):
+                blamed.append(Blamed(finding, is_primary=False))
+        table[row.trajectory_id] = tuple(blamed)
     return table
-
-
-def _blamed_in(row: Analysis) -> Iterator[Blamed]:
-    """List the findings on a trajectory that may blame a decision."""
-    if row.cause:
-        yield Blamed(Finding(row.cause, row.step, row.evidence), is_primary=True)
-    for finding in row.contributing:
-        if not (row.cause and finding.cause in CONTRIBUTING_ONLY):
-            yield Blamed(finding, is_primary=False)
 
 
 def blamed_places(steps: Sequence[Step], found: Iterable[Blamed]) -> Iterator[BlamedPlace]:

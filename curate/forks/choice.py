@@ -20,10 +20,11 @@ from typing import NamedTuple
 import polars as pl
 
 from coa.errors import ConfigError
+from coa.own_parts import names_own_part
 from coa.policy.chat.families import ChatFamily, ForkWay
 from coa.policy.chat.record import Unforkable, UnforkableError, acting_turns
 from coa.records import protocol
-from coa.records.graded import GradedTrajectory, RightBy, is_sound
+from coa.records.graded import GradedTrajectory, RightBy, is_right_by_own, is_sound
 from coa.records.pairs import Arm, PairKind
 from coa.records.ranking import seeded_rank
 from coa.records.trajectory import Author, Step, StepKind
@@ -31,7 +32,6 @@ from coa.rollout.forks import BranchParams, PointChoice, first_turns, way_to
 from coa.store import tables
 from coa.store.files import ANALYSED
 from curate.forks.blamed_points import read_arms
-from curate.reports.right_column import right_column
 from curate.strata import Stratum, divide_evenly
 
 
@@ -87,9 +87,6 @@ def choose_parents(path: Path, params: BranchParams, analysed: Path = ANALYSED) 
     points are chosen by blame, those that the analysis blames for a decision come first, evenly
     over hops and types of question.
     Imported ones are not forked: the teacher did not write them, and their licence binds a pair.
-
-    Raises:
-        InputError: Points are chosen by blame, and the analysis is missing or of other rows.
     """
     is_by_blame = params.points is PointChoice.BLAME
     blamed = read_arms(analysed, path) if is_by_blame else {}
@@ -138,6 +135,25 @@ def _own_trajectories(path: Path, right_by: RightBy, *, has_topics: bool) -> Ite
     )
     for trajectory_id, acted, correct, *topic in rows.collect().iter_rows():
         yield _Parent(trajectory_id, acted, correct, tuple(topic) if has_topics else ())
+
+
+def right_column(path: Path, by: RightBy = RightBy.EXACT_MATCH) -> pl.Expr:
+    """Return `coa.records.graded.is_right` as an expression; null where nobody can tell."""
+    judged = pl.lit(None, dtype=pl.Boolean)
+    if "judgement" in tables.open_parquet(path).schema_arrow.names:
+        judged = pl.col("judgement").struct.field("is_right")
+    if by is RightBy.JUDGE:
+        return judged
+    if names_own_part(by):
+        exact_match = pl.col("grade").struct.field("exact_match")
+        answered = pl.struct(pl.col("grade").struct.field("prediction"), "gold_answers")
+        own = answered.map_elements(
+            lambda row: is_right_by_own(by, row["prediction"], row["gold_answers"]),
+            return_dtype=pl.Boolean,
+        )
+        return pl.when(exact_match.is_null()).then(judged).otherwise(own)
+    name = "cover_exact_match" if by is RightBy.COVER_MATCH else "exact_match"
+    return pl.coalesce(pl.col("grade").struct.field(name), judged)
 
 
 def _spread_over_topics(parents: Iterable[_Parent], count: int, seed: int) -> set[str]:
@@ -196,7 +212,7 @@ def forks_of(
 def _possible_forks(
     row: GradedTrajectory, params: BranchParams, family: ChatFamily | None, refused: Refused
 ) -> Iterator[Fork]:
-    """Find all forks of a trajectory that the policy can make.
+    """Find all forks of a trajectory that the policy can make, and count the others.
 
     By the cue, a trajectory that acted is only to think, and one that did not is only to act.
     """
@@ -216,9 +232,13 @@ def _possible_forks(
         if way is None:
             refused[Unforkable.NO_WAY] += len(points)
             continue
-        if family is not None:
-            points = _forkable(steps, points, arm, way, family, refused)
         for point in points:
+            try:
+                if family is not None:
+                    first_turns(protocol.split_at(steps, point)[0], arm, way, family)
+            except UnforkableError as error:
+                refused[error.reason] += 1
+                continue
             tool = tool_at(steps, point, params.tool_cues)
             yield Fork(row, point, arm, way, tool, chosen_by=params.points)
 
@@ -244,27 +264,6 @@ def _best_forks(ranked: Sequence[Fork], count: int) -> list[Fork]:
         left.remove(taken)
         used[stretch(taken)] += 1
     return chosen
-
-
-def _forkable(
-    steps: Sequence[Step],
-    points: Sequence[int],
-    arm: Arm,
-    way: ForkWay,
-    family: ChatFamily,
-    refused: Refused,
-) -> list[int]:
-    """Return the points from which a chat policy can go on exactly, and count the others."""
-    found = []
-    for point in points:
-        prefix, _ = protocol.split_at(steps, point)
-        try:
-            first_turns(prefix, arm, way, family)
-        except UnforkableError as error:
-            refused[error.reason] += 1
-        else:
-            found.append(point)
-    return found
 
 
 def find_forks(

@@ -71,7 +71,8 @@ class PointScores:
         parent = forks[0].parent.trajectory
         blamed = self._blamed.get(parent.trajectory_id, ())
         blames = _find_blames(parent.steps, blamed, forks)
-        wrong_from = _first_primary(blames)
+        primary = [point for point, blame in blames.items() if blame.weight == _PRIMARY]
+        wrong_from = min(primary, default=None)  # The outcome was decided there.
         scored = []
         for fork, doubt in zip(forks, self._doubts(forks), strict=True):
             blame = blames.get(fork.point)
@@ -95,12 +96,6 @@ def _find_blames(
             blames.setdefault(point, _Blame(weight, place.cause))
             weight = _LESSER
     return blames
-
-
-def _first_primary(blames: Mapping[int, _Blame]) -> int | None:
-    """Find the first point at which the outcome was decided; None where none is blamed for it."""
-    points = [point for point, blame in blames.items() if blame.weight == _PRIMARY]
-    return min(points, default=None)
 
 
 def doubt_in_words(forks: Sequence[Fork]) -> list[float]:
@@ -171,12 +166,7 @@ class TriggerDoubt:
 def open_point_scores(
     params: Params, analysed: Path, parents: Collection[str]
 ) -> PointScores | None:
-    """Open what scores the points of the chosen parents; None where they are not scored.
-
-    Raises:
-        InputError: The analysis is missing or damaged.
-        ConfigError: The forking policy's model cannot be loaded.
-    """
+    """Open what scores the points of the chosen parents; None where they are not scored."""
     if params.section(BranchParams).points is not PointChoice.BLAME:
         return None
     blamed = read_blamed(analysed, parents)

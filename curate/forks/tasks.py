@@ -9,7 +9,7 @@ from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import Arm
-from coa.records.trajectory import Mode, Step, fork_id
+from coa.records.trajectory import Mode, fork_id
 from coa.rollout.forks import first_turns, way_to
 from coa.rollout.loop import Task
 from curate.forks.choice import Fork
@@ -52,7 +52,10 @@ def fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm | None = None) -> Task:
     if run.family is not None and way is not None:
         turns = first_turns(prefix, arm, way, run.family, fork.tool)
     elif is_acting:
-        prefix = (*prefix, _trigger(rest, fork.tool))
+        following = protocol.render(rest)
+        space = following[: len(following) - len(following.lstrip())]
+        trigger = protocol.marker(space + protocol.open_tag(fork.tool), tool=fork.tool)
+        prefix = (*prefix, trigger)
     prompt = run.prompts[arm]
     return Task(
         trajectory_id=fork_id(parent.trajectory_id, fork.point, arm, k),
@@ -67,10 +70,3 @@ def fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm | None = None) -> Task:
         prefix=prefix,
         first_turns=turns,
     )
-
-
-def _trigger(rest: tuple[Step, ...], tool: str) -> Step:
-    """Return the tool's opening tag after the blanks that followed the point."""
-    following = protocol.render(rest)
-    space = following[: len(following) - len(following.lstrip())]
-    return protocol.marker(space + protocol.open_tag(tool), tool=tool)

@@ -58,8 +58,6 @@ CAUSE_COLOURS = {
 """Related causes have related colours: grey for form, violet for memory, blue for searching, orange
 for reading. Within a family they differ in lightness, so that no pair of neighbours depends on hue
 alone."""
-_Z = 1.96
-"""Normal quantile of a 95% interval."""
 _MEANINGS = {
     ArmOutcomes(True, True): "either way",
     ArmOutcomes(False, True): "only acting helps",
@@ -80,7 +78,9 @@ def funnel(tallies: Tallies) -> Picture:
     The count is written next to its bar.
     """
     modes = tallies.modes
-    steps = _funnel_steps(tallies)
+    steps = list(FunnelStep)  # also those that no rollout passed
+    if not any((mode, FunnelStep.KEPT) in tallies.funnel for mode in Mode):
+        steps.remove(FunnelStep.KEPT)  # it is not known
     with new_figure(0.6 + 0.62 * len(steps) if modes else 0.9) as figure:
         axes = figure.subplots()
         if not modes:
@@ -110,14 +110,6 @@ def funnel(tallies: Tallies) -> Picture:
         return save_picture(figure)
 
 
-def _funnel_steps(tallies: Tallies) -> list[FunnelStep]:
-    """List the steps, also those that no rollout passed; what is kept only where it is known."""
-    steps = list(FunnelStep)
-    if not any((mode, FunnelStep.KEPT) in tallies.funnel for mode in Mode):
-        steps.remove(FunnelStep.KEPT)
-    return steps
-
-
 def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
     """Draw a panel for each mode: a horizontal bar for each cause, as a share of the failures."""
     sizes = [len(counts) for counts in modes.values()]
@@ -127,7 +119,9 @@ def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
         panels = figure.subplots(len(sizes), 1, height_ratios=sizes, squeeze=False)[:, 0]
         if not modes:
             write_instead(panels[0], "No trajectory failed.")
-        widest = _widest_share(modes)  # One scale: bars of two panels can be compared.
+        # One scale: bars of two panels can be compared.
+        widest_of = [max(counts.values()) / sum(counts.values()) for counts in modes.values()]
+        widest = max(widest_of, default=1.0)
         for axes, (name, counts) in zip(panels, modes.items(), strict=False):
             num_failed = sum(counts.values())
             shares: list[float] = []
@@ -144,12 +138,6 @@ def cause_bars(modes: Mapping[str, Mapping[Cause, int]]) -> Picture:
             axes.set_xlim(0, widest * 1.28)
             axes.set_title(f"{name}: {num_failed:,} failed", loc="left", fontsize=10)
         return save_picture(figure)
-
-
-def _widest_share(modes: Mapping[str, Mapping[Cause, int]]) -> float:
-    """Return the greatest share that a cause has of the failures of its mode."""
-    shares = [max(counts.values()) / sum(counts.values()) for counts in modes.values()]
-    return max(shares, default=1.0)
 
 
 def stacked_causes(groups: Mapping[str, Mapping[Cause, int]]) -> Picture:
@@ -286,19 +274,14 @@ def by_actions(totals: Mapping[int, int], correct: Mapping[int, int]) -> Picture
             panels.append(right)
         else:
             write_instead(right, "No trajectory is correct.")
+        step = math.ceil((numbers[-1] - numbers[0] + 1) / 12)  # at most twelve ticks
         for axes in panels:
             axes.set_xlabel("number of actions")
-            axes.set_xticks(_ticks(numbers))
+            axes.set_xticks(range(numbers[0], numbers[-1] + 1, step))
             axes.grid(visible=False, axis="x")
             axes.tick_params(length=0)
             show_percent(axes.yaxis)
         return save_picture(figure)
-
-
-def _ticks(numbers: Sequence[int]) -> list[int]:
-    """Choose at most twelve ticks for sorted numbers."""
-    step = math.ceil((numbers[-1] - numbers[0] + 1) / 12)
-    return list(range(numbers[0], numbers[-1] + 1, step))
 
 
 def worth_dots(points: PointTallies) -> Picture:
@@ -328,7 +311,11 @@ def _draw_groups(axes: "Axes", groups: Sequence[MeanWorth]) -> None:
     axes.axvline(0, color=QUIET, linewidth=0.8)
     labels: list[str] = []
     for place, group in enumerate(groups):
-        colour = _colour(group)
+        colour = _OPEN_COLOUR
+        if group.num_points > 1 and group.low > 0:
+            colour = _ACT_COLOUR
+        elif group.num_points > 1 and group.high < 0:
+            colour = _THINK_COLOUR
         axes.plot([group.low, group.high], [place, place], color=colour, linewidth=2)
         is_lone = group.num_points == 1
         fill = "white" if is_lone else colour
@@ -336,14 +323,6 @@ def _draw_groups(axes: "Axes", groups: Sequence[MeanWorth]) -> None:
         labels.append(f"{_printable(group.name)}  (n={group.num_points:,})")
     axes.set_ylim(-0.6, len(groups) - 0.4)
     label_rows(axes, labels)
-
-
-def _colour(group: MeanWorth) -> str:
-    if group.num_points == 1:
-        return _OPEN_COLOUR
-    if group.low > 0:
-        return _ACT_COLOUR
-    return _THINK_COLOUR if group.high < 0 else _OPEN_COLOUR
 
 
 def _printable(name: str) -> str:
@@ -354,19 +333,13 @@ def _printable(name: str) -> str:
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:
-    """Compute the 95% interval of a share (Wilson 1927).
-
-    It stays within 0 and 1 and holds for few trials.
-    """
+    """Compute the 95% interval of a share (Wilson 1927)."""
     if not whole:
         return 0.0, 1.0
-    share = part / whole
-    z2 = _Z * _Z
-    centre = share + z2 / (2 * whole)
-    spread = _Z * math.sqrt(share * (1 - share) / whole + z2 / (4 * whole * whole))
-    low = (centre - spread) / (1 + z2 / whole)
-    high = (centre + spread) / (1 + z2 / whole)
-    return max(0.0, low), min(1.0, high)
+    from scipy.stats import binomtest
+
+    interval = binomtest(part, whole).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def cause_name(cause: Cause) -> str:

@@ -1,7 +1,7 @@
 """Choose a few trajectories for each cause, for the error report: each with its step to blame."""
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,18 +80,11 @@ class Choice:
                 found[row.trajectory.trajectory_id] = row
         examples: dict[Cause, list[Example]] = {}
         for cause in Cause:
-            if cause in self._best:
-                examples[cause] = _examples(self._best[cause], found)
+            for chosen in self._best.get(cause, ()):
+                shown = examples.setdefault(cause, [])
+                if chosen.trajectory_id in found:
+                    shown.append(_example(chosen, found[chosen.trajectory_id]))
         return examples
-
-
-def _examples(best: Iterable[Chosen], found: Mapping[str, GradedTrajectory]) -> list[Example]:
-    examples: list[Example] = []
-    for chosen in best:
-        row = found.get(chosen.trajectory_id)
-        if row is not None:
-            examples.append(_example(chosen, row))
-    return examples
 
 
 def _example(chosen: Chosen, row: GradedTrajectory) -> Example:

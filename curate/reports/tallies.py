@@ -128,20 +128,9 @@ class Tallies:
 
         Questions whose number is not known come last.
         """
-        known: set[int] = set()
-        has_unknown = False
-        for row_mode, num_hops, _ in self.by_hops:
-            if row_mode is not mode:
-                continue
-            if num_hops is None:
-                has_unknown = True
-            else:
-                known.add(num_hops)
-        ordered: list[int | None] = [*sorted(known)]
-        if has_unknown:
-            ordered.append(None)
+        known = {num_hops for row_mode, num_hops, _ in self.by_hops if row_mode is mode}
         groups: dict[str, dict[Cause, int]] = {}
-        for num_hops in ordered:
+        for num_hops in sorted(known, key=_hops_rank):
             counts: dict[Cause, int] = {}
             for cause in Cause:
                 count = self.by_hops[mode, num_hops, cause]
@@ -172,6 +161,11 @@ def hops_name(num_hops: int | None) -> str:
     if num_hops is None:
         return "hops not known"
     return "1 hop" if num_hops == 1 else f"{num_hops} hops"
+
+
+def _hops_rank(num_hops: int | None) -> tuple[bool, int]:
+    """Put numbers of hops in their order, and those that are not known last."""
+    return num_hops is None, num_hops or 0
 
 
 class MeanWorth(NamedTuple):
@@ -272,10 +266,7 @@ def most_frequent(worths: Mapping[str, Sequence[float]]) -> list[MeanWorth]:
 
 def in_order_of_hops(worths: Mapping[int | None, Sequence[float]]) -> list[MeanWorth]:
     """Estimate the mean worth of acting for each number of hops; those not known come last."""
-    known = sorted(num_hops for num_hops in worths if num_hops is not None)
-    ordered: list[int | None] = [*known]
-    if None in worths:
-        ordered.append(None)
+    ordered = sorted(worths, key=_hops_rank)
     return [mean_worth(hops_name(num_hops), worths[num_hops]) for num_hops in ordered]
 
 
@@ -311,27 +302,12 @@ def mean_worth(name: str, worths: Sequence[float]) -> MeanWorth:
 
 
 def read_points(points: Path, analysed: Path) -> PointTallies:
-    """Count the points of a file.
-
-    Args:
-        points: The outcome of every point (`coa branch`).
-        analysed: The analysis (`coa analyse`), which has the number of hops of a parent.
-
-    Raises:
-        InputError: A file is missing or broken, or lacks a column.
-    """
+    """Count the points of a file."""
     tallies = PointTallies()
-    num_hops = _hops_of_parents(points, analysed)
+    columns = tables.required_columns(Point)
+    parents = tables.scan(points, columns).select(trajectory_id="parent_id")
+    rows = pl.scan_parquet(analysed).select("trajectory_id", "num_hops")
+    num_hops = dict(rows.join(parents, on="trajectory_id", how="semi").collect().iter_rows())
     for point in tables.read_table(points, Point):
         tallies.add(point, num_hops.get(point.parent_id))
     return tallies
-
-
-def _hops_of_parents(points: Path, analysed: Path) -> Mapping[str, int | None]:
-    """Read the number of hops of the forked trajectories, by id."""
-    columns = tables.open_parquet(points).schema_arrow.names
-    tables.require_columns(points, columns, tables.required_columns(Point))
-    parents = pl.scan_parquet(points).select(trajectory_id="parent_id")
-    rows = pl.scan_parquet(analysed).select("trajectory_id", "num_hops")
-    found = rows.join(parents, on="trajectory_id", how="semi").collect()
-    return dict(found.iter_rows())

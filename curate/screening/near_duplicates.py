@@ -100,16 +100,18 @@ class NearDuplicates:
         with ExitStack() as stack:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._files = _Files(*(self._open(kind, stack) for kind in _Files._fields))
+                files: list[BinaryIO] = []
+                for kind in _Files._fields:
+                    if self._name:
+                        file: BinaryIO = (self._folder / f"{self._name}.{kind}").open("w+b")
+                    else:
+                        file = tempfile.TemporaryFile(dir=self._folder)
+                    files.append(stack.enter_context(file))
+                self._files = _Files(*files)
             except OSError as error:
                 raise writing_error(self._folder, error) from error
             self._opened = stack.pop_all()
         return self
-
-    def _open(self, kind: str, stack: ExitStack) -> BinaryIO:
-        if self._name:
-            return stack.enter_context((self._folder / f"{self._name}.{kind}").open("w+b"))
-        return stack.enter_context(tempfile.TemporaryFile(dir=self._folder))
 
     def __exit__(self, *error: object) -> None:
         self._opened.close()
@@ -118,11 +120,6 @@ class NearDuplicates:
         """Add texts by the hashes of their words (`curate.screening.shingles.hash_words`).
 
         A text without words repeats nothing.
-
-        Args:
-            row_ids: The texts' ids, each of them once over all that is added.
-            single: The hashes of the texts' words.
-            notes: A note for each text, which a duplicate comes back with.
 
         Raises:
             OutputError: there is no room for the files.
@@ -168,17 +165,7 @@ class _Files(NamedTuple):
 def find_in(
     folders: Sequence[Path], name: str, min_similarity: float, keys_at_once: int = KEYS_AT_ONCE
 ) -> Iterator[Duplicate]:
-    """Find the near-duplicates among texts whose files were told to stay.
-
-    Args:
-        folders: The folders of those who added texts.
-        name: The name of the files in each.
-        min_similarity: The similarity with which they were added.
-        keys_at_once: How many keys are compared at a time; 4 million take about 250 MB.
-
-    Raises:
-        OSError: A file is missing.
-    """
+    """Find the near-duplicates among texts whose files were told to stay."""
     with ExitStack() as stack:
         found: list[_Files] = []
         for folder in folders:
@@ -292,7 +279,7 @@ def _shared_buckets(
     Returns:
         The number of a text and that of a bucket, for each time that a text is in one.
     """
-    num_keys = sum(_size(each.keys) for each in files) // _NUMBER
+    num_keys = sum(each.keys.seek(0, os.SEEK_END) for each in files) // _NUMBER
     num_parts = 1
     while num_keys > num_parts * keys_at_once:
         num_parts *= 2
@@ -346,22 +333,14 @@ def _read_texts(files: Sequence[_Files], rows: NDArray[np.int64]) -> list[_Text]
             first, last = np.searchsorted(wanted, [num_before, num_before + len(sizes)])
             for row in wanted[first:last].tolist():
                 place = row - num_before
-                texts.append(_read_text(each, row, sizes[place].tolist(), ends[place].tolist()))
+                id_size, note_size, num_shingles = sizes[place].tolist()
+                id_end, note_end, last_shingle = ends[place].tolist()
+                each.ids.seek(id_end + note_end - id_size - note_size)
+                row_id = each.ids.read(id_size).decode(errors="surrogatepass")
+                note = each.ids.read(note_size).decode(errors="surrogatepass")
+                offset = (last_shingle - num_shingles) * _NUMBER
+                size = num_shingles * _NUMBER
+                texts.append(_Text(row, row_id, note, each.shingles, offset, size))
             starts = ends[-1]
             num_before += len(sizes)
     return texts
-
-
-def _read_text(files: _Files, row: int, sizes: Sequence[int], ends: Sequence[int]) -> _Text:
-    """Read the id and the note of a text, by its sizes and by where the next text begins."""
-    id_size, note_size, num_shingles = sizes
-    files.ids.seek(ends[0] + ends[1] - id_size - note_size)
-    row_id = files.ids.read(id_size).decode(errors="surrogatepass")
-    note = files.ids.read(note_size).decode(errors="surrogatepass")
-    offset = (ends[2] - num_shingles) * _NUMBER
-    return _Text(row, row_id, note, files.shingles, offset, num_shingles * _NUMBER)
-
-
-def _size(file: BinaryIO) -> int:
-    """Return the bytes of a file."""
-    return file.seek(0, os.SEEK_END)

@@ -61,29 +61,17 @@ def names(question: str) -> list[Span]:
     last_word = ""
     for i, word in enumerate(WORD.finditer(text)):
         gap = text[last_end : word.start()]
-        if _looks_like_name(word[0], begins_sentence=_begins_sentence(last_word, gap)):
+        ends = "?" in gap or "!" in gap or ("." in gap and len(last_word) > _ABBREVIATION)
+        begins_sentence = not last_word or ends
+        is_capitalised = word[0][0].isupper() and word[0] != "I"
+        is_in_capitals = len(word[0]) > 1 and word[0].isupper()
+        if is_capitalised and (is_in_capitals or not begins_sentence):
             continues = found and found[-1].end == i and not gap.strip(_WITHIN_NAMES)
             first = found.pop().first if continues else i
             found.append(Span(first, i + 1))
         last_end = word.end()
         last_word = word[0]
     return found
-
-
-def _begins_sentence(last_word: str, gap: str) -> bool:
-    """Tell whether a sentence begins after a word and what follows it."""
-    if not last_word or "?" in gap or "!" in gap:
-        return True
-    return "." in gap and len(last_word) > _ABBREVIATION
-
-
-def _looks_like_name(word: str, *, begins_sentence: bool) -> bool:
-    """Tell whether a word is capitalised other than as the first one of a sentence."""
-    if not word[0].isupper() or word == "I":
-        return False
-    if not begins_sentence:
-        return True
-    return len(word) > 1 and word.isupper()
 
 
 class EvaluationSets(EvaluationQuestions):
@@ -119,13 +107,12 @@ class EvaluationSets(EvaluationQuestions):
             start = hit - int(own.offsets[row])
             run = list(texts[row][start : start + self._run_words])
             place = places[hit]
-            if found[row] is None and run == self._run_at(place):
-                found[row] = SharedRun(self._questions[self._owners[place]], " ".join(run))
+            question = self._questions[self._owners[place]]
+            first = self._starts[place]
+            same = words(question.question)[first : first + self._run_words]
+            if found[row] is None and run == same:
+                found[row] = SharedRun(question, " ".join(run))
         return found
-
-    def _run_at(self, place: int) -> list[str]:
-        start = self._starts[place]
-        return words(self._questions[self._owners[place]].question)[start : start + self._run_words]
 
     def _telling_runs(self) -> tuple[Hashes, NDArray[np.int64], NDArray[np.int64]]:
         """Index the telling runs.

@@ -18,16 +18,23 @@ from coa.settings.params import Params
 from data_cards.cards import reviews
 from data_cards.cards.contents import contents, count_table
 from data_cards.cards.example import Example, show_row
-from data_cards.cards.front_matter import SetInfo, assemble_card, metadata, set_info
-from data_cards.cards.licences import Source, licence_fields, licence_table
-from data_cards.cards.safe_markdown import Cell, Markdown, fence, frame_table, inline, table
-from data_cards.cards.sources import Count, Imported, writers
+from data_cards.cards.front_matter import SetInfo, set_info, with_metadata
+from data_cards.cards.licences import Source, licence_table
+from data_cards.cards.safe_markdown import (
+    Cell,
+    Markdown,
+    fence,
+    frame_table,
+    inline,
+    stated,
+    table,
+)
+from data_cards.cards.sources import Count, Imported, Writers, writers
 from data_cards.cards.yields import funnel, funnel_table, yields
 from data_cards.catalogue import SPLITS, TITLES, SetName, asked_sets, built_sets
 from data_cards.facts import collect, facts, num_questions_in_both_splits
 from data_cards.settings import (
     RenderParams,
-    ShownPrompt,
     check,
     settings_block,
     settings_of_run,
@@ -45,65 +52,42 @@ _PICTURES_OF = {
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-class Card(NamedTuple):
-    """A card, ready to be written."""
-
-    text: str
-    pictures: tuple[Path, ...]
-    """Files that it shows, to be copied beside it."""
-
-
 class SetCard(NamedTuple):
     """A set's card and what the front page and the gate need of it."""
 
     info: SetInfo
-    sources: tuple[Source, ...]
-    models: tuple[Count, ...]
-    """Teachers and how many rows each wrote."""
-    imported: tuple[Imported, ...]
-    """The rows that others made."""
+    writers: Writers
     example: Example
     """The row that the card shows."""
-    card: Card
+    pictures: tuple[Path, ...]
+    """Files that the card shows, to be copied beside it."""
+    text: str
 
 
 class Rendered(NamedTuple):
     """All cards of a run."""
 
-    front: Card
+    front: str
     sets: tuple[SetCard, ...]
 
     def files(self) -> dict[str, bytes]:
-        """Give the cards and their pictures by their path in a repository, the front page first.
-
-        Raises:
-            OutputError: a picture cannot be read.
-        """
+        """Give the cards and their pictures by their path in a repository, the front page first."""
         found = self.texts()
         for card in self.sets:
-            for picture in card.card.pictures:
+            for picture in card.pictures:
                 found[f"{card.info.name}/pictures/{picture.name}"] = picture.read_bytes()
         return found
 
     def texts(self) -> dict[str, bytes]:
         """Give the cards alone by their path in a repository."""
-        found = {"README.md": self.front.text.encode()}
+        found = {"README.md": self.front.encode()}
         for card in self.sets:
-            found[f"{card.info.name}/README.md"] = card.card.text.encode()
+            found[f"{card.info.name}/README.md"] = card.text.encode()
         return found
 
 
 def render(params: Params, section: RenderParams) -> Rendered:
-    """Measure the sets and write their cards.
-
-    Args:
-        params: All settings.
-        section: What the cards cannot count.
-
-    Raises:
-        ConfigError: a setting cannot be shown in a card.
-        InputError: a file is missing or broken, or a set is empty.
-    """
+    """Measure the sets and write their cards; `section` says what the cards cannot count."""
     check(section)
     settings = shown_settings(params)
     sizes = params.section(AssembleParams, "assemble")
@@ -116,26 +100,21 @@ def render(params: Params, section: RenderParams) -> Rendered:
 def set_card(
     name: SetName, settings: Mapping[str, Any], num_asked: int, params: RenderParams
 ) -> SetCard:
-    """Measure a set and write its card.
-
-    Args:
-        name: The set.
-        settings: Of the stages that made it, without what is private.
-        num_asked: Train rows that it was asked for.
-        params: What the cards cannot count.
-
-    Raises:
-        ConfigError: the prompt cannot be shown, or a setting is missing.
-        InputError: a file is missing or broken or lacks a column, or the set is empty.
-    """
+    """Measure a set, which was asked for so many train rows, and write its card."""
     frame = facts(name)
     info = set_info(name)
     written = writers(name, frame)
     example = show_row(name, frame)
     prompt = shown_prompt(name, settings)
-    pictures = _pictures(name)
+    pictures: dict[str, Path] = {}
+    for what in _PICTURES_OF[name]:
+        path = PICTURES / f"{what}.png"
+        if path.exists():
+            pictures[what] = path
     heading = "teacher or forking model" if written.forkers else "teacher"
     models = pl.DataFrame(written.models, schema=[heading, "rows"], orient="row")
+    headings = ("model of imported rows", "published by", "licence", "rows")
+    imported = pl.DataFrame(written.imported, schema=headings, orient="row")
     context = {
         **_identity(params, [info], written.models, written.imported),
         **contents(name, frame),
@@ -151,15 +130,21 @@ def set_card(
         "agreement": reviews.agreement_table(name),
         "forks_both_arms": settings.get("branch", {}).get("arms") == ArmChoice.BOTH,
         "models": count_table(models, inline) if written.models else "",
-        "imported": _imported_table(written.imported),
+        "imported": frame_table(imported, {"published by": stated, "licence": stated}),
         "prompt": prompt,
         "prompt_block": fence(prompt.text) if prompt else "",
-        "num_prompted": _num_prompted(frame, prompt) if prompt else 0,
+        "num_prompted": 0,
         "settings": settings_block(settings_of_run(settings)),
         "licences": licence_table(written.sources, params.licenses),
         "pictures": frozenset(pictures),
     }
-    text = _with_metadata(
+    if prompt:
+        # A prompt is recognised by its hash where rows have it, and by its beginning where not.
+        matches = pl.col("prompt").str.starts_with(prompt.head)
+        if "prompt_hash" in frame.collect_schema():
+            matches = pl.col("prompt_hash") == prompt.prompt_hash
+        context["num_prompted"] = int(collect(frame.select(matches.sum())).item())
+    text = with_metadata(
         fill("card.md", context),
         infos=[info],
         sources=written.sources,
@@ -167,63 +152,20 @@ def set_card(
         title=f"{params.title}: {TITLES[name]}",
         params=params,
     )
-    card = Card(text, tuple(pictures.values()))
-    return SetCard(info, written.sources, written.models, written.imported, example, card)
+    return SetCard(info, written, example, tuple(pictures.values()), text)
 
 
-def _pictures(name: SetName) -> dict[str, Path]:
-    """Find the pictures of a set's card that were drawn, by what they show."""
-    found = {}
-    for what in _PICTURES_OF[name]:
-        path = PICTURES / f"{what}.png"
-        if path.exists():
-            found[what] = path
-    return found
-
-
-def _imported_table(imported: Sequence[Imported]) -> Markdown:
-    """List the models of imported rows with who published them and the licence; may be empty."""
-    headings = ("model of imported rows", "published by", "licence", "rows")
-    frame = pl.DataFrame(imported, schema=headings, orient="row")
-    return frame_table(frame, {"published by": _stated, "licence": _stated})
-
-
-def _stated(text: str) -> Markdown:
-    return inline(text) if text else Markdown("not stated")
-
-
-def _num_prompted(frame: pl.LazyFrame, prompt: ShownPrompt) -> int:
-    """Count the rows that were sampled with a prompt.
-
-    A prompt is recognised by its hash where rows have it, and by its beginning where not.
-    """
-    if "prompt_hash" in frame.collect_schema():
-        matches = pl.col("prompt_hash") == prompt.prompt_hash
-    else:
-        matches = pl.col("prompt").str.starts_with(prompt.head)
-    return int(collect(frame.select(matches.sum())).item())
-
-
-def front_page(cards: Sequence[SetCard], asked: AssembleParams, params: RenderParams) -> Card:
-    """Write the card of the repository that holds all sets.
-
-    Args:
-        cards: Those of the sets that were built.
-        asked: How many rows the sets were asked for.
-        params: What the cards cannot count.
-
-    Raises:
-        InputError: a file is missing or broken or lacks a column.
-    """
+def front_page(cards: Sequence[SetCard], asked: AssembleParams, params: RenderParams) -> str:
+    """Write the card of the repository that holds all sets."""
     sources: dict[Source, None] = {}
     models: dict[Count, None] = {}
     imported: list[Imported] = []
     rows: list[Sequence[Cell]] = []
     fewer: list[str] = []
     for card in cards:
-        sources.update(dict.fromkeys(card.sources))
-        models.update(dict.fromkeys(card.models))
-        imported += card.imported
+        sources.update(dict.fromkeys(card.writers.sources))
+        models.update(dict.fromkeys(card.writers.models))
+        imported += card.writers.imported
         name = card.info.name
         num_train, num_validation = (card.info.rows[split] for split in SPLITS)
         link = Markdown(f"[{name}]({name}/README.md)")
@@ -232,23 +174,29 @@ def front_page(cards: Sequence[SetCard], asked: AssembleParams, params: RenderPa
             fewer.append(f"`{name}` has {num_train:,} of {asked.sizes[name]:,}")
     infos = [card.info for card in cards]
     names = [info.name for info in infos]
+    not_built: list[dict[str, Any]] = []
+    for name in asked_sets(asked):
+        if name not in names:
+            lost = funnel_table(funnel(name), num_taken=0)
+            size = asked.sizes[name]
+            not_built.append({"name": name, "title": TITLES[name], "asked": size, "lost": lost})
     loaded = SetName.COA if SetName.COA in names else next(iter(names), "")
     shown = [card for card in cards if card.info.name == loaded]
-    pictures = [picture.name for card in shown for picture in card.card.pictures]
+    pictures = [picture.name for card in shown for picture in card.pictures]
     context = {
         **_identity(params, infos, list(models), imported),
         "names": names,
         "loaded": loaded,
         "examples": [card.example for card in shown],
         "pictures": [f"{loaded}/pictures/{name}" for name in pictures if name == "funnel.png"],
-        "num_in_both_splits": num_questions_in_both_splits(built_sets(asked)),
+        "num_in_both_splits": num_questions_in_both_splits(names),
         "sets": table(("set", "what it holds", "train", "validation"), rows),
         "training_order": training_order(names),
         "fewer": fewer,
-        "not_built": _not_built(asked),
+        "not_built": not_built,
         "licences": licence_table(sources, params.licenses),
     }
-    text = _with_metadata(
+    return with_metadata(
         fill("front_page.md", context),
         infos=infos,
         sources=list(sources),
@@ -256,7 +204,6 @@ def front_page(cards: Sequence[SetCard], asked: AssembleParams, params: RenderPa
         title=params.title,
         params=params,
     )
-    return Card(text, ())
 
 
 def training_order(names: Sequence[SetName]) -> str:
@@ -274,18 +221,6 @@ def training_order(names: Sequence[SetName]) -> str:
     if len(uses) > 1:
         return f"The stages of training take them in this order: {', '.join(uses)}."
     return f"In training, {uses[0]}." if uses else ""
-
-
-def _not_built(asked: AssembleParams) -> list[dict[str, Any]]:
-    """Say of each set without rows why those that could have entered it did not."""
-    built = built_sets(asked)
-    found: list[dict[str, Any]] = []
-    for name in asked_sets(asked):
-        if name not in built:
-            lost = funnel_table(funnel(name), num_taken=0)
-            num_asked = asked.sizes[name]
-            found.append({"name": name, "title": TITLES[name], "asked": num_asked, "lost": lost})
-    return found
 
 
 def _identity(
@@ -308,27 +243,6 @@ def _identity(
         "num_imported": sum(one.rows for one in imported),
         "makers": ", ".join(dict.fromkeys(makers)),
     }
-
-
-def _with_metadata(
-    body: str,
-    *,
-    infos: Sequence[SetInfo],
-    sources: Sequence[Source],
-    models: Sequence[Count],
-    title: str,
-    params: RenderParams,
-) -> str:
-    """Put the Hub's metadata before the text of a card."""
-    has_scripted = any(is_scripted(model.value) for model in models)
-    data = metadata(
-        infos,
-        title=title,
-        languages=params.languages,
-        licence=licence_fields(sources, params.licenses),
-        extra_tags=("scripted-teacher",) if has_scripted else (),
-    )
-    return assemble_card(data, body)
 
 
 def fill(template: str, context: Mapping[str, Any]) -> str:

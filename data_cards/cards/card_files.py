@@ -10,11 +10,7 @@ CITED = "AutoCoA"
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:
-    """Replace `folder`, which the same command made, with one that has these files.
-
-    Raises:
-        OutputError: a file cannot be written, or others are in the folder.
-    """
+    """Replace `folder`, which the same command made, with one that has these files."""
     with replace_folder(folder, own) as new:
         for name, content in files.items():
             path = new / name

@@ -11,6 +11,7 @@ from data_cards.cards.safe_markdown import (
     frame_table,
     inline,
     share,
+    stated,
     table,
     words,
 )
@@ -20,7 +21,6 @@ from data_cards.facts import LENGTH, collect
 
 _MAX_VALUES = 12
 """Values of a column that a table shows; the rest is one line."""
-_NOT_STATED = Markdown("not stated")
 
 
 def contents(name: SetName, frame: pl.LazyFrame) -> dict[str, Any]:
@@ -51,17 +51,17 @@ def spread_table(frame: pl.LazyFrame, column: str, heading: str) -> Markdown:
         ordered = grouped.sort(heading, nulls_last=True)
     else:
         ordered = grouped.sort(-pl.col("all").cast(int), heading)
-    return count_table(collect(ordered), _value)
+
+    def show(value: int | str | None) -> Markdown:
+        if value is None or value == "":
+            return stated("")
+        return Markdown(str(value)) if isinstance(value, int) else words(value)
+
+    return count_table(collect(ordered), show)
 
 
 def _rows_by_split() -> list[pl.Expr]:
     return [(pl.col("split") == split).sum().alias(split) for split in SPLITS]
-
-
-def _value(value: int | str | None) -> Markdown:
-    if value is None or value == "":
-        return _NOT_STATED
-    return Markdown(str(value)) if isinstance(value, int) else words(value)
 
 
 def count_table(grouped: pl.DataFrame, show: Callable[[Any], Markdown]) -> Markdown:
@@ -112,55 +112,38 @@ def kind_table(frame: pl.LazyFrame) -> Markdown:
         pl.col("value_of_acting").mean().alias("mean value of acting"),
         (pl.col("num_act") + pl.col("num_think")).mean().alias("continuations a point"),
     )
-    shows = {"mean value of acting": _signed, "continuations a point": _to_a_tenth}
+    shows: dict[str, Callable[[float], Markdown]] = {
+        "mean value of acting": lambda number: Markdown(f"{number:+.2f}"),
+        "continuations a point": lambda number: Markdown(f"{number:.1f}"),
+    }
     return frame_table(collect(grouped.sort("kind")), shows)
-
-
-def _signed(number: float) -> Markdown:
-    return Markdown(f"{number:+.2f}")
-
-
-def _to_a_tenth(number: float) -> Markdown:
-    return Markdown(f"{number:.1f}")
 
 
 def sampling_table(name: SetName, frame: pl.LazyFrame) -> Markdown:
     """List every way in which rows were sampled and searched; empty for questions."""
     if name is SetName.RL:
         return Markdown("")
-    lines: list[tuple[str, str, Callable[[str], Markdown]]] = []
-    lines.append(("search", "search_fingerprint", _search))
+    columns: list[tuple[str, pl.Expr, Callable[[str], Markdown]]] = [
+        ("search", pl.col("search_fingerprint"), lambda it: stated(it, "no tool offered"))
+    ]
     if name in HAS_TRAJECTORIES:
-        frame = frame.with_columns(settings=_settings(), is_match=_is_match())
-        lines += [
-            ("prompt hash", "prompt_hash", inline),
-            ("sampling", "settings", Markdown),
-            ("exact match with a gold answer", "is_match", Markdown),
+        sent = []
+        for setting in ("temperature", "top_p"):
+            value = pl.col(setting).cast(pl.String)
+            sent.append(pl.when(pl.col(setting) < 0).then(pl.lit("not sent")).otherwise(value))
+        sampled = pl.format("temperature {}, top-p {}, seed {}", *sent, "seed")
+        imported = pl.lit("not recorded: imported")
+        sampling = pl.when("is_imported").then(imported).otherwise(sampled)
+        answer = pl.when("exact_match").then(pl.lit("yes")).otherwise(pl.lit("no"))
+        judged = pl.lit("no accepted answer: judged by a rubric")
+        is_match = pl.when(pl.col("exact_match").is_null()).then(judged).otherwise(answer)
+        columns += [
+            ("prompt hash", pl.col("prompt_hash"), inline),
+            ("sampling", sampling, Markdown),
+            ("exact match with a gold answer", is_match, Markdown),
         ]
     rows: list[list[Cell]] = []
-    for what, column, show in lines:
-        rows += [[Markdown(what), *line] for line in _first_lines(counts(frame, column), show)]
+    for what, values, show in columns:
+        found = counts(frame.select(values.alias("value")), "value")
+        rows += [[Markdown(what), *line] for line in _first_lines(found, show)]
     return table(("", "value", "rows"), rows)
-
-
-def _search(fingerprint: str) -> Markdown:
-    return inline(fingerprint) if fingerprint else Markdown("no tool offered")
-
-
-def _settings() -> pl.Expr:
-    """Say how a row was sampled; numbers below 0 were not sent."""
-    sent = []
-    for name in ("temperature", "top_p"):
-        value = pl.col(name).cast(pl.String)
-        sent.append(pl.when(pl.col(name) < 0).then(pl.lit("not sent")).otherwise(value))
-    stated = pl.format("temperature {}, top-p {}, seed {}", *sent, "seed")
-    return pl.when("is_imported").then(pl.lit("not recorded: imported")).otherwise(stated)
-
-
-def _is_match() -> pl.Expr:
-    """Say whether a row's answer is an exact match with a gold answer."""
-    known = pl.when("exact_match").then(pl.lit("yes")).otherwise(pl.lit("no"))
-    is_unknown = pl.col("exact_match").is_null()
-    return (
-        pl.when(is_unknown).then(pl.lit("no accepted answer: judged by a rubric")).otherwise(known)
-    )

@@ -1,7 +1,7 @@
 """Show a row of a set as blocks of text: who wrote what, step by step."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -34,10 +34,6 @@ class Example(NamedTuple):
 def show_row(name: SetName, frame: pl.LazyFrame) -> Example:
     """Show the train row of median length; among rows of equal length the smaller id comes first.
 
-    Args:
-        name: The set.
-        frame: Its facts (`data_cards.facts`).
-
     Raises:
         InputError: the set is empty.
     """
@@ -54,32 +50,23 @@ def show_row(name: SetName, frame: pl.LazyFrame) -> Example:
     row_id = str(ids[len(ids) // 2])
     row = collect(pl.scan_parquet(path).filter(id_column(name) == row_id)).row(0, named=True)
     if name is SetName.COT_A:
-        blocks = _pair(row)
-    elif name is SetName.RL:
-        blocks = _question(row)
+        blocks = (
+            Block(
+                "What both sides share:",
+                _transcript([_prompt_step(row["prompt"]), *row["prefix"]]),
+            ),
+            Block("Chosen:", _transcript(row["chosen"])),
+            Block("Rejected:", _transcript(row["rejected"])),
+        )
+        return Example(inline(row_id), blocks)
+    if name is SetName.RL:
+        accepted = " | ".join(row["gold_answers"])
+        text = f"question: {row['question']}\naccepted: {accepted}"
+        body = fence(wrapped(cut(text, _MAX_STEP_CHARS), "", _WIDTH))
     else:
-        blocks = _trajectory(row)
-    return Example(inline(row_id), tuple(blocks))
-
-
-def _trajectory(row: Mapping[str, Any]) -> list[Block]:
-    trajectory = row["trajectory"]
-    return [Block("", _transcript([_prompt_step(trajectory["prompt"]), *trajectory["steps"]]))]
-
-
-def _pair(row: Mapping[str, Any]) -> list[Block]:
-    shared = [_prompt_step(row["prompt"]), *row["prefix"]]
-    return [
-        Block("What both sides share:", _transcript(shared)),
-        Block("Chosen:", _transcript(row["chosen"])),
-        Block("Rejected:", _transcript(row["rejected"])),
-    ]
-
-
-def _question(row: Mapping[str, Any]) -> list[Block]:
-    accepted = " | ".join(row["gold_answers"])
-    text = f"question: {row['question']}\naccepted: {accepted}"
-    return [Block("", fence(wrapped(cut(text, _MAX_STEP_CHARS), "", _WIDTH)))]
+        trajectory = row["trajectory"]
+        body = _transcript([_prompt_step(trajectory["prompt"]), *trajectory["steps"]])
+    return Example(inline(row_id), (Block("", body),))
 
 
 def _prompt_step(prompt: str) -> dict[str, str]:

@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coa.errors import OutputError
+from coa.policy.scripted import is_scripted
 from coa.store import tables
+from data_cards.cards.licences import Source, licence_fields
+from data_cards.cards.sources import Count
 from data_cards.catalogue import SPLITS, TAGS, TASKS, SetName, local_path, published_path
+from data_cards.settings import RenderParams
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCardData, ModelCardData
@@ -45,11 +49,7 @@ class SetInfo(NamedTuple):
 
 
 def set_info(name: SetName) -> SetInfo:
-    """Count the rows of a set.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Count the rows of a set."""
     return SetInfo(name, {split: tables.count_rows(local_path(name, split)) for split in SPLITS})
 
 
@@ -61,41 +61,29 @@ def size_category(num_rows: int) -> str:
     return "n>1T"
 
 
-def metadata(
-    sets: Sequence[SetInfo],
+def with_metadata(
+    body: str,
     *,
+    infos: Sequence[SetInfo],
+    sources: Sequence[Source],
+    models: Sequence[Count],
     title: str,
-    languages: Sequence[str],
-    licence: dict[str, Any],
-    extra_tags: Sequence[str],
-) -> "DatasetCardData":
-    """Make the metadata of a card about one set, or about several in one repository."""
+    params: RenderParams,
+) -> str:
+    """Put the Hub's metadata before the text of a card about one set, or about several."""
     from huggingface_hub import DatasetCardData
 
-    tags = {*_COMMON_TAGS, *extra_tags}
+    tags = set(_COMMON_TAGS)
+    if any(is_scripted(model.value) for model in models):
+        tags.add("scripted-teacher")
     tasks: set[str] = set()
-    for info in sets:
-        tags.update(TAGS[info.name])
-        tasks.update(TASKS[info.name])
-    return DatasetCardData(
-        pretty_name=title,
-        language=list(languages),
-        annotations_creators=["machine-generated"],
-        language_creators=["machine-generated"],
-        size_categories=[size_category(sum(info.num_rows for info in sets))],
-        task_categories=sorted(tasks),
-        tags=sorted(tags),
-        configs=_configs(sets),
-        **licence,
-    )
-
-
-def _configs(sets: Sequence[SetInfo]) -> list[dict[str, Any]]:
-    """List the configurations; one is the default, so that a name alone loads something."""
-    names = [info.name for info in sets]
+    names = [info.name for info in infos]
+    # One configuration is the default, so that a name alone loads something.
     default = SetName.COA if SetName.COA in names else next(iter(names), None)
     configs = []
-    for info in sets:
+    for info in infos:
+        tags.update(TAGS[info.name])
+        tasks.update(TASKS[info.name])
         files = []
         for split in SPLITS:
             if info.rows[split]:
@@ -104,7 +92,18 @@ def _configs(sets: Sequence[SetInfo]) -> list[dict[str, Any]]:
         if info.name is default:
             config["default"] = True
         configs.append(config)
-    return configs
+    data = DatasetCardData(
+        pretty_name=title,
+        language=list(params.languages),
+        annotations_creators=["machine-generated"],
+        language_creators=["machine-generated"],
+        size_categories=[size_category(sum(info.num_rows for info in infos))],
+        task_categories=sorted(tasks),
+        tags=sorted(tags),
+        configs=configs,
+        **licence_fields(sources, params.licenses),
+    )
+    return assemble_card(data, body)
 
 
 def assemble_card(data: "DatasetCardData | ModelCardData", body: str) -> str:

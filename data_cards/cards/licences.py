@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from coa.errors import ConfigError
-from data_cards.cards.safe_markdown import Cell, Markdown, inline, table
+from data_cards.cards.safe_markdown import Cell, Markdown, stated, table
 
 CORPUS = "corpus"
 """The name in `render.licenses` under which the licence of the searched passages stands."""
@@ -58,14 +58,12 @@ def licence_table(sources: Iterable[Source], known: Mapping[str, str]) -> Markdo
     """List every source with its licence, which is unknown where nobody states it."""
     rows: list[list[Cell]] = []
     for source in sources:
-        name = inline(source.name) if source.name else Markdown("not stated")
-        stated = _stated(source, known)
-        licence = inline(stated) if stated else Markdown(f"**{UNKNOWN}**")
-        rows.append([Markdown(source.what), name, licence])
+        licence = stated(_licence(source, known), f"**{UNKNOWN}**")
+        rows.append([Markdown(source.what), stated(source.name), licence])
     return table(("what", "from", "licence"), rows)
 
 
-def _stated(source: Source, known: Mapping[str, str]) -> str:
+def _licence(source: Source, known: Mapping[str, str]) -> str:
     """Return the licence of a source: the one in `known`, or else its own; empty for neither."""
     return known.get(source.name) or source.licence
 
@@ -74,9 +72,6 @@ def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[
     """Make the Hub's fields for the licence of a set.
 
     It is unknown as soon as one source's licence is unknown.
-
-    Raises:
-        ConfigError: a licence is not an SPDX id.
     """
     for name, licence in known.items():
         _check_spdx(name, licence, "render.licenses")
@@ -84,7 +79,7 @@ def licence_fields(sources: Iterable[Source], known: Mapping[str, str]) -> dict[
     for source in sources:
         if source.licence:
             _check_spdx(source.name, source.licence, "ingest.files")
-        names.add(_hub_name(_stated(source, known) or UNKNOWN))
+        names.add(_hub_name(_licence(source, known) or UNKNOWN))
     if UNKNOWN in names or not names:
         return {"license": UNKNOWN}
     found = sorted(names)
@@ -120,7 +115,7 @@ def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
     found: list[str] = []
     families: dict[str, str] = {}
     for source in dict.fromkeys(sources):
-        name = _hub_name(_stated(source, known) or UNKNOWN)
+        name = _hub_name(_licence(source, known) or UNKNOWN)
         if name not in _HUB:
             found.append(
                 f"the licence of {source.name or 'a source'} ({source.what}) is unknown: {name}"
@@ -128,15 +123,11 @@ def conflicts(sources: Iterable[Source], known: Mapping[str, str]) -> list[str]:
         elif "-nd-" in name:
             found.append(f"{name} of {source.name} ({source.what}) forbids derived works")
         else:
-            family = _family(name)
+            # A licence without its version: cc-by-sa-4.0 is of the family cc-by-sa.
+            family = re.sub(r"-[\d.]+[a-z]?$", "", name)
             if family in _SHARE_ALIKE or family == "cc-by-nc":
                 families[family] = name
     if len(families) > 1 and families.keys() != {"cc-by-nc", "cc-by-nc-sa"}:
         names = " and ".join(sorted(families.values()))
         found.append(f"{names} each want what is made of them under their own terms")
     return found
-
-
-def _family(name: str) -> str:
-    """Name a licence without its version: cc-by-sa-4.0 is of the family cc-by-sa."""
-    return re.sub(r"-[\d.]+[a-z]?$", "", name)

@@ -3,7 +3,7 @@
 `data_cards.cards.trained` reads the folder; templates/model.md has the text around the tables.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,11 +19,11 @@ from data_cards.cards.front_matter import assemble_card
 from data_cards.cards.licences import Source, licence_fields, licence_table
 from data_cards.cards.safe_markdown import Cell, Markdown, fence, inline, table, words
 from data_cards.cards.sources import models_and_sources
-from data_cards.cards.trained import Result, ResultPart, TrainedStage
+from data_cards.cards.trained import Result, TrainedStage
 from data_cards.settings import RenderParams, public, settings_block
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
 MODEL_CARDS = Path("data/models")
 _OBJECTIVES = {
@@ -65,24 +65,24 @@ class ModelCard(NamedTuple):
 
 
 def model_card(folder: Path, section: RenderParams) -> ModelCard:
-    """Measure a model's folder and write its card.
-
-    Args:
-        folder: The folder.
-        section: What the card cannot count.
-
-    Raises:
-        InputError: the folder is not a trained model, or a file is broken.
-        ConfigError: a licence is not an SPDX id.
-    """
+    """Measure a model's folder and write its card."""
     chain = trained.chain(folder)
     run = chain[-1]
     fingerprint = fingerprint_files(folder)
-    results = list(trained.results(fingerprint))
+    results = trained.results(fingerprint)
     teachers, set_sources = models_and_sources(trained.sets_of(chain))
     sources = list(dict.fromkeys([*set_sources, *trained.other_sources(chain)]))
     title = f"{section.title}: {folder.name}"
-    base = trained.base_of(chain)
+    base = chain[0].init
+    settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
+    prompt = Prompt.load(Path(settings["prompt"]), settings["chat_template"] or "{prompt}")
+    files = [(inline(path), inline(sha256)) for path, sha256 in trained.data_files(chain).items()]
+    runs: list[list[Cell]] = []
+    for stage in chain:
+        objective = Markdown(_OBJECTIVES.get(stage.stage, stage.stage))
+        data_names = Markdown(", ".join(inline(item) for item in stage.data))
+        rate = Markdown(str(stage.arguments.get("learning_rate", "")))
+        runs.append([inline(stage.folder.name), objective, data_names, stage.steps, rate])
     context = {
         "title": title,
         "stage": run.stage,
@@ -91,10 +91,10 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
         "name": "model",
         "is_all_scripted": False,
         "scripted": ", ".join(inline(name) for name in teachers if is_scripted(name)),
-        "prompt": fence(_read_prompt(folder)),
-        "chain": _chain_table(chain),
+        "prompt": fence(prompt.fill("{question}").rstrip("\n")),
+        "chain": table(("run", "objective", "on", "steps", "learning rate"), runs),
         "has_curves": (folder / "curves.png").exists(),
-        "data": _data_table(trained.data_files(chain)),
+        "data": table(("file", "SHA-256"), files),
         "masks": Markdown(_MASKS.get(run.stage, "")),
         "results": results_table(results),
         "fingerprint": fingerprint,
@@ -105,31 +105,11 @@ def model_card(folder: Path, section: RenderParams) -> ModelCard:
     return ModelCard(assemble_card(data, fill("model.md", context)), chain, results)
 
 
-def _read_prompt(folder: Path) -> str:
-    """Read the prompt of a run inside its chat template, with `{question}` in its place."""
-    settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
-    prompt = Prompt.load(Path(settings["prompt"]), settings["chat_template"] or "{prompt}")
-    return prompt.fill("{question}").rstrip("\n")
-
-
-def _chain_table(runs: Sequence[TrainedStage]) -> Markdown:
-    rows: list[list[Cell]] = []
-    for run in runs:
-        name = inline(run.folder.name)
-        objective = Markdown(_OBJECTIVES.get(run.stage, run.stage))
-        data = Markdown(", ".join(inline(item) for item in run.data))
-        rate = Markdown(str(run.arguments.get("learning_rate", "")))
-        rows.append([name, objective, data, run.steps, rate])
-    return table(("run", "objective", "on", "steps", "learning rate"), rows)
-
-
-def _data_table(hashes: Mapping[str, str]) -> Markdown:
-    rows = [(inline(path), inline(sha256)) for path, sha256 in hashes.items()]
-    return table(("file", "SHA-256"), rows)
-
-
 def results_table(found: Sequence[Result]) -> Markdown | str:
-    """Write a row for each evaluation, of several sets one for each; empty where there is none."""
+    """Write a row for each evaluation, of several sets one for each; empty where there is none.
+
+    Means have their intervals: actions as they are, everything else in per cent.
+    """
     if not found:
         return ""
     rows: list[list[Cell]] = []
@@ -137,26 +117,15 @@ def results_table(found: Sequence[Result]) -> Markdown | str:
         setting = result.setting
         search = inline(setting["search"]) if setting.get("search") else Markdown("no search")
         for part in result.parts():
-            shown = [Markdown(_interval(name, part)) for name in _METRICS]
-            asked = Markdown(", ".join(words(name) for name in _asked(result, part)))
+            shown: list[Cell] = []
+            for name in _METRICS:
+                value = part.metrics.get(name)
+                form = ".2f" if name == "actions" else ".1%"
+                mean = f"{{value:{form}}} [{{low:{form}}}, {{high:{form}}}]"
+                shown.append(Markdown(mean.format(**value) if value else ""))
+            asked = Markdown(", ".join(words(name) for name in result.asked(part)))
             rows.append([asked, part.num_questions, *shown, search])
     return table(("asked", "questions", *_METRICS.values(), "search"), rows)
-
-
-def _asked(result: Result, part: ResultPart) -> list[str]:
-    """Name the questions that figures are of, and how they were asked."""
-    names = [str(result.setting["split"]), str(result.setting["mode"]), part.title]
-    return [name for name in names if name]
-
-
-def _interval(name: str, part: ResultPart) -> str:
-    """Write a mean with its interval: actions as they are, everything else in per cent."""
-    value = part.metrics.get(name)
-    if not value:
-        return ""
-    if name == "actions":
-        return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
-    return f"{value['value']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
 
 
 def _metadata(
@@ -168,12 +137,27 @@ def _metadata(
     base: str,
 ) -> "ModelCardData":
     """Make the metadata of the card, with its results as the Hub reads them."""
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
     measured: list[EvalResult] = []
     for result in results:
         for part in result.parts():
-            measured += _eval_results(", ".join(_asked(result, part)), part)
+            asked = ", ".join(result.asked(part))
+            for name in ("exact_match", "f1"):
+                value = part.metrics.get(name)
+                if not value:
+                    continue
+                found = EvalResult(
+                    task_type="question-answering",
+                    dataset_type="coa",
+                    dataset_name=asked,
+                    # Without it the Hub takes all results for results on one data set.
+                    dataset_config=asked,
+                    metric_type=name,
+                    metric_value=round(value["value"], 4),
+                    metric_name=_METRICS[name],
+                )
+                measured.append(found)
     return ModelCardData(
         language=list(section.languages),
         library_name="transformers",
@@ -185,29 +169,6 @@ def _metadata(
         eval_results=measured or None,
         **licence_fields(sources, section.licenses),
     )
-
-
-def _eval_results(asked: str, part: ResultPart) -> "list[EvalResult]":
-    """Write the figures of one evaluation set as the Hub reads them."""
-    from huggingface_hub import EvalResult
-
-    found = []
-    for name in ("exact_match", "f1"):
-        value = part.metrics.get(name)
-        if value:
-            found.append(
-                EvalResult(
-                    task_type="question-answering",
-                    dataset_type="coa",
-                    dataset_name=asked,
-                    # Without it the Hub takes all results for results on one data set.
-                    dataset_config=asked,
-                    metric_type=name,
-                    metric_value=round(value["value"], 4),
-                    metric_name=_METRICS[name],
-                )
-            )
-    return found
 
 
 def card_folder(folder: Path) -> Path:

@@ -23,7 +23,7 @@ from coa.store.reviews import (
 from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, words
 from data_cards.cards.sources import counts
 from data_cards.catalogue import SPLITS, SetName, local_path
-from data_cards.facts import collect, scan
+from data_cards.facts import collect
 
 _DECISIVE_QUESTIONS = ("verdict", "preference", "same_answer")
 _CAME_TO = "what the reviews came to"
@@ -46,11 +46,7 @@ EFFECTS = {
 
 
 def change_table(name: SetName) -> Markdown:
-    """Count the reviewed items that concern a set by what the reviews came to; may be empty.
-
-    Raises:
-        InputError: a file is broken or lacks a column.
-    """
+    """Count the reviewed items that concern a set by what the reviews came to; may be empty."""
     if not REVIEWED.exists() or name is SetName.RL:
         return Markdown("")
     if name is SetName.COT_A:
@@ -59,21 +55,17 @@ def change_table(name: SetName) -> Markdown:
         # A trajectory's id is {question}/{mode}/{index}.
         mode = pl.col("item_id").str.split("/").list.get(-2, null_on_oob=True)
         concerns = (pl.col("kind") != "pair") & (mode == str(name))
-    reviewed = scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns)
+    reviewed = tables.scan(REVIEWED, ["item_id", "kind", "effect"]).filter(concerns)
     found = counts(reviewed.select(pl.col("effect").alias(_CAME_TO)), _CAME_TO)
-    return frame_table(found.rename({"rows": "items"}), {_CAME_TO: _effect})
 
+    def show(effect: str) -> Markdown:
+        return Markdown(EFFECTS[effect]) if effect in EFFECTS else words(effect)
 
-def _effect(effect: str) -> Markdown:
-    return Markdown(EFFECTS[effect]) if effect in EFFECTS else words(effect)
+    return frame_table(found.rename({"rows": "items"}), {_CAME_TO: show})
 
 
 def agreement_table(name: SetName) -> Markdown:
-    """Tell how far reviewers agree on what decides; empty where no item was reviewed twice.
-
-    Raises:
-        InputError: a file is broken or lacks a column.
-    """
+    """Tell how far reviewers agree on what decides; empty where no item was reviewed twice."""
     if not AGREEMENT.exists():
         return Markdown("")
     is_of_pairs = pl.col("kind") == "pair"
@@ -81,7 +73,7 @@ def agreement_table(name: SetName) -> Markdown:
     is_between_reviewers = pl.col("between") == "reviewers"
     is_decisive = pl.col("question").is_in(_DECISIVE_QUESTIONS)
     columns = ["kind", "between", "question", "num_items", "equal_share", "alpha"]
-    rows = scan(AGREEMENT, columns).filter(concerns & is_between_reviewers & is_decisive)
+    rows = tables.scan(AGREEMENT, columns).filter(concerns & is_between_reviewers & is_decisive)
     shown = rows.select(
         "question",
         items="num_items",
@@ -96,11 +88,7 @@ def agreement_table(name: SetName) -> Markdown:
 
 
 def num_reviewed(name: SetName) -> int:
-    """Count the rows of a set that at least one person reviewed as they are now.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Count the rows of a set that at least one person reviewed as they are now."""
     if not REVIEWS.exists():
         return 0
     kind = ReviewKind.PAIR if name is SetName.COT_A else ReviewKind.TRAJECTORY
@@ -111,29 +99,20 @@ def num_reviewed(name: SetName) -> int:
         return 0
     count = 0
     for split in SPLITS:
-        for version in _versions(name, split):
-            count += version in reviewed
+        path = local_path(name, split)
+        if name is SetName.COT_A:
+            for pair in tables.read_table(path, PreferencePair):
+                count += (pair.pair_id, pair_version(pair)) in reviewed
+        else:
+            for row in tables.read_table(path, GradedTrajectory):
+                count += (row.trajectory.trajectory_id, trajectory_version(row)) in reviewed
     return count
-
-
-def _versions(name: SetName, split: str) -> Iterator[tuple[str, str]]:
-    """Yield the id and the version of each row of a split; questions have none."""
-    path = local_path(name, split)
-    if name is SetName.COT_A:
-        for pair in tables.read_table(path, PreferencePair):
-            yield pair.pair_id, pair_version(pair)
-    elif name is not SetName.RL:
-        for row in tables.read_table(path, GradedTrajectory):
-            yield row.trajectory.trajectory_id, trajectory_version(row)
 
 
 def reviews_of(item_id: str) -> Iterator[tuple[Review, str]]:
     """Yield the reviews of a trajectory or a pair, of any version, each with a summary.
 
     No summary names the reviewer.
-
-    Raises:
-        InputError: the file is broken.
     """
     if not REVIEWS.exists():
         return

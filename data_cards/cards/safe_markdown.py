@@ -35,15 +35,14 @@ def visible(text: str) -> str:
     r"""Write every character that cannot be seen as `\u202e`; line breaks and tabs stay."""
     if text.isascii() and text.isprintable():
         return text
-    text = text.replace("\r\n", "\n")
-    return "".join(_visible_character(character) for character in text)
-
-
-def _visible_character(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in _UNSEEN:
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    shown = []
+    for character in text.replace("\r\n", "\n"):
+        if character in "\n\t" or unicodedata.category(character) not in _UNSEEN:
+            shown.append(character)
+        else:
+            code = ord(character)
+            shown.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return "".join(shown)
 
 
 def cut(text: str, limit: int) -> str:
@@ -78,6 +77,11 @@ def _reference(character: str) -> str:
     return f"&#{ord(character)};"
 
 
+def stated(text: str, missing: str = "not stated") -> Markdown:
+    """Show a name as `inline`, and say of an empty one that it is missing."""
+    return inline(text) if text else Markdown(missing)
+
+
 def words(identifier: str) -> Markdown:
     """Show an identifier such as `no_answer` as plain words; show anything else as `inline`."""
     is_plain = re.fullmatch(r"[a-z]+(?:_[a-z]+)*", identifier)
@@ -109,18 +113,19 @@ Cell = Markdown | int
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markdown:
     """Write a table whose columns line up in the source, columns of numbers to the right."""
-    lines = [[_cell(cell) for cell in row] for row in rows]
-    widths = []
-    is_right = []
-    rule = []
+    lines = []
+    for row in rows:
+        lines.append([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row])
+    columns = []
     for index, heading in enumerate(headings):
-        column = [line[index] for line in lines]
-        width = max(len(text) for text in (heading, "---", *column))
-        holds_numbers = _holds_numbers(column)
-        widths.append(width)
-        is_right.append(holds_numbers)
-        rule.append("-" * (width - 1) + ":" if holds_numbers else "-" * width)
-    shown = [_line(line, widths, is_right) for line in (headings, rule, *lines)]
+        cells = [line[index] for line in lines]
+        width = max(len(text) for text in (heading, "---", *cells))
+        if cells and all(_NUMBER.fullmatch(cell) for cell in cells if cell):
+            rule = "-" * (width - 1) + ":"
+            columns.append([cell.rjust(width) for cell in (heading, rule, *cells)])
+        else:
+            columns.append([cell.ljust(width) for cell in (heading, "-" * width, *cells)])
+    shown = [f"| {' | '.join(line)} |" for line in zip(*columns, strict=True)]
     return Markdown("\n".join(shown))
 
 
@@ -149,19 +154,3 @@ def frame_table(
                 cells.append(value if isinstance(value, int) else inline(str(value)))
         rows.append(cells)
     return table(frame.columns, rows)
-
-
-def _cell(cell: Cell) -> str:
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
-
-
-def _holds_numbers(column: Sequence[str]) -> bool:
-    """Say whether every cell of a column is a number or empty; a column without rows is not."""
-    return bool(column) and all(_NUMBER.fullmatch(cell) for cell in column if cell)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], is_right: Sequence[bool]) -> str:
-    padded = []
-    for cell, width, right in zip(cells, widths, is_right, strict=True):
-        padded.append(cell.rjust(width) if right else cell.ljust(width))
-    return f"| {' | '.join(padded)} |"

@@ -80,11 +80,7 @@ def writers(name: SetName, frame: pl.LazyFrame) -> Writers:
 
 
 def models_and_sources(names: Sequence[SetName]) -> tuple[list[str], list[Source]]:
-    """Name the models that wrote the rows of some sets, and where the parts of these come from.
-
-    Raises:
-        InputError: a file is missing or broken.
-    """
+    """Name the models that wrote the rows of some sets, and where the parts of these come from."""
     models: dict[str, None] = {}
     sources: dict[Source, None] = {}
     for name in names:

@@ -7,7 +7,7 @@ name the weights that they are of by a fingerprint.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +52,9 @@ def read_run(folder: Path) -> TrainedStage:
         train = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["train"]
         stage = train["stage"]
         settings = dict(train[stage])
-        log = [json.loads(line) for line in _read_text(folder / "log.jsonl").splitlines()]
+        log_file = folder / "log.jsonl"
+        log = log_file.read_text(encoding="utf-8").splitlines() if log_file.exists() else []
+        logged = [json.loads(line) for line in log]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(
             f"{folder} is not a trained model",
@@ -62,7 +64,8 @@ def read_run(folder: Path) -> TrainedStage:
         ) from error
     data: list[str] = []
     for key in _DATA_KEYS:
-        data += _as_list(settings.pop(key, ()))
+        named = settings.pop(key, ())
+        data += [named] if isinstance(named, str) else named
     arguments = settings.pop("arguments", {})
     base = settings.pop("base", "")
     init = settings.pop("init", base)
@@ -71,7 +74,7 @@ def read_run(folder: Path) -> TrainedStage:
     for key in _COMMON_KEYS:
         if train.get(key):
             settings[key] = train[key]
-    steps = max((line.get("step", 0) for line in log), default=0)
+    steps = max((line.get("step", 0) for line in logged), default=0)
     return TrainedStage(
         folder=folder,
         stage=stage,
@@ -83,26 +86,15 @@ def read_run(folder: Path) -> TrainedStage:
     )
 
 
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
 def chain(folder: Path) -> list[TrainedStage]:
-    """Read the runs behind a model, from the first to its own.
-
-    Raises:
-        InputError: a folder on the way is not a trained model.
-    """
+    """Read the runs behind a model, from the first to its own."""
     run = read_run(folder)
     runs = [run]
     seen = {run.folder}
     while run.init:
         before = Path(run.init)
-        if before in seen or not _is_trained(before):
+        is_trained = (before / "params.yaml").is_file() and (before / "config.json").is_file()
+        if before in seen or not is_trained:
             break
         run = read_run(before)
         runs.append(run)
@@ -110,20 +102,15 @@ def chain(folder: Path) -> list[TrainedStage]:
     return runs[::-1]
 
 
-def _is_trained(folder: Path) -> bool:
-    return (folder / "params.yaml").is_file() and (folder / "config.json").is_file()
-
-
-def base_of(runs: list[TrainedStage]) -> str:
-    """Name the model of another maker that a chain starts from; empty where there is none."""
-    return runs[0].init
-
-
 def data_files(runs: list[TrainedStage]) -> dict[str, str]:
     """Hash every file that a chain was trained on with SHA-256, the hash that the Hub shows."""
     hashes = {}
     for item in _data_of(runs):
-        for file in _files_of(Path(item)):
+        path = Path(item)
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        for file in files:
+            if not file.is_file():
+                continue
             with file.open("rb") as opened:
                 hashes[file.as_posix()] = hashlib.file_digest(opened, "sha256").hexdigest()
     return hashes
@@ -135,13 +122,6 @@ def _data_of(runs: list[TrainedStage]) -> list[str]:
     for run in runs:
         items.update(dict.fromkeys(run.data))
     return list(items)
-
-
-def _files_of(path: Path) -> list[Path]:
-    """List the tables of a folder, or the file itself; nothing where neither exists."""
-    if path.is_dir():
-        return sorted(path.glob("*.parquet"))
-    return [path] if path.is_file() else []
 
 
 def sets_of(runs: list[TrainedStage]) -> list[SetName]:
@@ -156,21 +136,16 @@ def other_sources(runs: list[TrainedStage]) -> list[Source]:
     That is the base model, the text of pre-training and files from elsewhere.
     """
     found = []
-    base = base_of(runs)
-    if base:
-        found.append(Source("the model it starts from", base))
+    if runs[0].init:
+        found.append(Source("the model it starts from", runs[0].init))
     known = {ASSEMBLED / name for name in SetName}
     for item in _data_of(runs):
         if Path(item) not in known:
-            found.append(Source("training text", _source_name(item)))
+            # A file below data/ is named by its first folder there.
+            parts = Path(item).parts
+            is_below_data = parts[:1] == ("data",) and len(parts) > 2
+            found.append(Source("training text", parts[1] if is_below_data else item))
     return list(dict.fromkeys(found))
-
-
-def _source_name(item: str) -> str:
-    """Name a file below data/ by its first folder there, and any other by its path."""
-    parts = Path(item).parts
-    is_below_data = parts[:1] == ("data",) and len(parts) > 2
-    return parts[1] if is_below_data else item
 
 
 Metrics = Mapping[str, Mapping[str, float] | None]
@@ -196,6 +171,11 @@ class Result(NamedTuple):
     """The metrics of each evaluation set; empty in results that are older than the sets."""
     mean_over_sets: Metrics
 
+    def asked(self, part: ResultPart) -> list[str]:
+        """Name the questions that figures are of, and how they were asked."""
+        names = [str(self.setting["split"]), str(self.setting["mode"]), part.title]
+        return [name for name in names if name]
+
     def parts(self) -> list[ResultPart]:
         """Return the figures that a card shows: of several sets those of each, then their mean."""
         if len(self.by_set) < 2:
@@ -208,18 +188,13 @@ class Result(NamedTuple):
         return [*parts, ResultPart("mean_over_sets", self.num_questions, self.mean_over_sets)]
 
 
-def results(fingerprint: str) -> Iterator["Result"]:
-    """Yield the evaluations of the weights with this fingerprint.
+def results(fingerprint: str) -> list[Result]:
+    """Read the evaluations of the weights with this fingerprint.
 
     Raises:
         InputError: a result is broken.
     """
-    for result in _all_results():
-        if result.setting.get("model_fingerprint") == fingerprint:
-            yield result
-
-
-def _all_results() -> Iterator[Result]:
+    evaluations = []
     for path in sorted(RESULTS.glob("*.json")):
         try:
             found = json.loads(path.read_bytes())
@@ -234,4 +209,6 @@ def _all_results() -> Iterator[Result]:
             raise InputError(
                 f"cannot read {path}", got=repr(error)[:200], fix="evaluate again"
             ) from error
-        yield result
+        if result.setting.get("model_fingerprint") == fingerprint:
+            evaluations.append(result)
+    return evaluations

@@ -11,7 +11,9 @@ import polars as pl
 
 from coa.errors import InputError
 from coa.policy.chat.families import ForkWay
+from coa.records.exclusions import RowKind
 from coa.rollout.points import PointOutcome
+from coa.store import tables
 from coa.store.files import (
     ANALYSED,
     DROPPED,
@@ -27,7 +29,7 @@ from data_cards.cards.contents import count_table
 from data_cards.cards.safe_markdown import Cell, Markdown, frame_table, share, table, words
 from data_cards.cards.sources import counts
 from data_cards.catalogue import HAS_TRAJECTORIES, SetName
-from data_cards.facts import collect, scan
+from data_cards.facts import collect
 
 _STAGES = {SetName.COT: "sample_cot", SetName.COA: "sample_coa", SetName.COT_A: "branch"}
 """The stage that paid for a set; questions cost nothing."""
@@ -44,12 +46,6 @@ class Paid(msgspec.Struct, frozen=True):
     dollars: float | None = None
 
 
-class _StageFigures(msgspec.Struct, frozen=True):
-    """What is read of the metrics of a stage."""
-
-    costs: Paid | None = None
-
-
 def read_paid(name: SetName) -> Paid | None:
     """Read what the calls behind a set came to; None where that is not known, or they were free.
 
@@ -60,7 +56,8 @@ def read_paid(name: SetName) -> Paid | None:
     if not path.exists():
         return None
     try:
-        costs = msgspec.convert(json.loads(path.read_bytes()), _StageFigures).costs
+        figures: dict[str, Any] = json.loads(path.read_bytes())
+        costs = msgspec.convert(figures.get("costs"), Paid | None)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}", got=error, fix="dvc repro") from error
     return costs if costs and costs.written_tokens else None
@@ -80,11 +77,7 @@ class Funnel(NamedTuple):
 
 
 def yields(name: SetName, num_rows: int) -> dict[str, Any]:
-    """Make what the template says of the yield of a set, which has so many rows.
-
-    Raises:
-        InputError: a file is missing or broken, or lacks a column.
-    """
+    """Make what the template says of the yield of a set, which has so many rows."""
     lost = funnel(name)
     overlaps = evaluation_overlaps(name)
     found: dict[str, Any] = {
@@ -96,54 +89,57 @@ def yields(name: SetName, num_rows: int) -> dict[str, Any]:
         "is_compared": overlaps is not None and any(overlaps["questions compared"]),
         "contamination": "" if overlaps is None else frame_table(overlaps),
         "causes": None,
-        "has_turn_forks": name is SetName.COT_A and _has_turn_forks(),
+        "has_turn_forks": False,
     }
+    if name is SetName.COT_A:
+        points = tables.scan(POINTS, ["outcome"])
+        if "way" in points.collect_schema():  # older files do not say
+            by_turn = points.filter(pl.col("way") != ForkWay.TEXT)
+            found["has_turn_forks"] = _num_rows(by_turn) > 0
     if name in HAS_TRAJECTORIES and ANALYSED.exists():
         has_failed = (pl.col("mode") == str(name)) & pl.col("cause").is_not_null()
-        causes = counts(scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
+        causes = counts(tables.scan(ANALYSED, ["mode", "cause"]).filter(has_failed), "cause")
         found["causes"] = count_table(causes, words)
         found["num_failed"] = causes["rows"].sum()
     return found
 
 
-def _has_turn_forks() -> bool:
-    """Tell whether points of the run were forked turn by turn; older files do not say."""
-    points = scan(POINTS, ["outcome"])
-    if "way" not in points.collect_schema():
-        return False
-    return _num_rows(points.filter(pl.col("way") != ForkWay.TEXT)) > 0
-
-
 def funnel(name: SetName) -> Funnel:
-    """Count how many rows could have entered a set, and their outcomes.
-
-    Raises:
-        InputError: a file is missing or broken, or lacks a column.
-    """
+    """Count how many rows could have entered a set, and their outcomes."""
+    what = pl.col("what")
     if name is SetName.COT_A:
         unit = "points"
-        outcomes = counts(scan(POINTS, ["outcome"]), "outcome")
+        belongs = what == RowKind.PAIR
+        outcomes = counts(tables.scan(POINTS, ["outcome"]), "outcome")
         first = int(outcomes["rows"].sum())
         lost = outcomes.filter(pl.col("outcome") != str(PointOutcome.PAIRED))
     elif name is SetName.RL:
         unit = "train questions"
-        questions = scan(QUESTIONS, ["question_id", "split"]).filter(pl.col("split") == "train")
+        belongs = what == RowKind.QUESTION
+        questions = tables.scan(QUESTIONS, ["question_id", "split"]).filter(
+            pl.col("split") == "train"
+        )
         question_id = pl.col("trajectory").struct.field("question_id")
-        sampled = scan(GRADED, ["trajectory"]).select(question_id).unique()
+        sampled = tables.scan(GRADED, ["trajectory"]).select(question_id).unique()
         first = _num_rows(questions)
         left = _num_rows(questions.join(sampled, on="question_id", how="anti"))
         lost = pl.DataFrame({"reason": ["sampled_for_trajectories"], "rows": [first - left]})
     else:
         unit = "trajectories"
+        # A trajectory's id is {question}/{mode}/{index}.
+        mode = pl.col("row_id").str.split("/").list.get(-2, null_on_oob=True)
+        belongs = (what == RowKind.TRAJECTORY) & (mode == str(name))
         mode_of_kept = pl.col("trajectory").struct.field("mode")
-        kept = scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(name))
+        kept = tables.scan(KEPT, ["trajectory"]).filter(mode_of_kept == str(name))
         mode_of_dropped = pl.col("row").struct.field("trajectory").struct.field("mode")
-        dropped = scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(name))
+        dropped = tables.scan(DROPPED, ["reason", "row"]).filter(mode_of_dropped == str(name))
         lost = counts(dropped, "reason")
         first = _num_rows(kept) + int(lost["rows"].sum())
     losses = [(words(reason), rows) for reason, rows in lost.iter_rows()]
-    for reason, rows in _excluded(name).iter_rows():
-        losses.append((Markdown(f"screen: {words(reason)}"), rows))
+    if EXCLUDED.exists():
+        screened = tables.scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs)
+        for reason, rows in counts(screened, "reason").iter_rows():
+            losses.append((Markdown(f"screen: {words(reason)}"), rows))
     pool = first - sum(rows for _, rows in losses)
     return Funnel(unit, first, tuple(losses), pool)
 
@@ -152,29 +148,8 @@ def _num_rows(frame: pl.LazyFrame) -> int:
     return int(collect(frame.select(pl.len())).item())
 
 
-def _excluded(name: SetName) -> pl.DataFrame:
-    """Count the rows that the screen left out of a set, by reason; none where it has not run."""
-    if not EXCLUDED.exists():
-        return pl.DataFrame()
-    what = pl.col("what")
-    if name is SetName.COT_A:
-        belongs = what == "pair"
-    elif name is SetName.RL:
-        belongs = what == "question"
-    else:
-        # A trajectory's id is {question}/{mode}/{index}.
-        mode = pl.col("row_id").str.split("/").list.get(-2, null_on_oob=True)
-        belongs = (what == "trajectory") & (mode == str(name))
-    return counts(scan(EXCLUDED, ["row_id", "what", "reason"]).filter(belongs), "reason")
-
-
 def funnel_table(found: Funnel, num_taken: int) -> Markdown:
-    """List every loss of a funnel with its share of the first row.
-
-    Args:
-        found: What became of the rows.
-        num_taken: Rows that are in the set.
-    """
+    """List every loss of a funnel with its share of the first row."""
     lines = [(Markdown(f"**{found.unit}**"), found.first)]
     lines += [(Markdown(f"left out: {reason}"), rows) for reason, rows in found.losses]
     lines.append((Markdown("**good enough for this set**"), found.pool))
@@ -187,9 +162,6 @@ def evaluation_overlaps(name: SetName) -> pl.DataFrame | None:
     """Read how many rows touch each evaluation set; None where nothing was screened.
 
     Those rows were left out: none of them is in the set.
-
-    Raises:
-        InputError: the screen's file is broken or lacks a column.
     """
     if not EVALUATION_SETS.exists():
         return None
@@ -201,7 +173,7 @@ def evaluation_overlaps(name: SetName) -> pl.DataFrame | None:
     elif name is SetName.RL:
         column = "num_train_questions"
         unit = "questions"
-    found = scan(EVALUATION_SETS, ["name", "num_questions", column]).select(
+    found = tables.scan(EVALUATION_SETS, ["name", "num_questions", column]).select(
         pl.col("name").alias("evaluation set"),
         pl.col("num_questions").alias("questions compared"),
         pl.col(column).alias(f"{unit} that touch it, left out"),

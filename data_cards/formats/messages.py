@@ -172,16 +172,19 @@ def user_content(question: str) -> str:
 
 
 def chat_messages(content: str, steps: Sequence[Step], form: CallForm) -> list[dict[str, Any]]:
-    """Return the messages of a trajectory.
-
-    Args:
-        content: The user's message.
-        steps: The steps after the prompt.
-        form: How calls are written.
-    """
+    """Return the messages of a trajectory."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     for turn in turns_of(steps):
-        messages += _turn_messages(turn, form)
+        thought = thought_block(turn.thought)
+        if turn.call is None:
+            blank = "\n\n" if thought and turn.answer else ""
+            messages.append({"role": "assistant", "content": f"{thought}{blank}{turn.answer}"})
+            continue
+        function = {"name": turn.call.tool, "arguments": form.arguments(turn.call)}
+        call = {"type": "function", "function": function}
+        messages.append({"role": "assistant", "content": thought, "tool_calls": [call]})
+        if turn.result is not None:
+            messages.append({"role": "tool", "name": turn.call.tool, "content": turn.result})
     return messages
 
 
@@ -190,20 +193,6 @@ def table_messages(content: str, steps: Sequence[Step], form: CallForm) -> list[
     messages = chat_messages(content, steps, form)
     for message in messages:
         message.setdefault("tool_calls", [])
-    return messages
-
-
-def _turn_messages(turn: Turn, form: CallForm) -> list[dict[str, Any]]:
-    thought = thought_block(turn.thought)
-    if turn.call is None:
-        blank = "\n\n" if thought and turn.answer else ""
-        return [{"role": "assistant", "content": f"{thought}{blank}{turn.answer}"}]
-    function = {"name": turn.call.tool, "arguments": form.arguments(turn.call)}
-    call = {"type": "function", "function": function}
-    said = {"role": "assistant", "content": thought, "tool_calls": [call]}
-    messages: list[dict[str, Any]] = [said]
-    if turn.result is not None:
-        messages.append({"role": "tool", "name": turn.call.tool, "content": turn.result})
     return messages
 
 

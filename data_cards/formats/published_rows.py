@@ -78,9 +78,6 @@ def student_prompt(params: Params) -> Prompt:
     """Load the prompt that a student is trained with.
 
     The tokenizer's own chat template is left to its trainer.
-
-    Raises:
-        ConfigError: the file cannot be used.
     """
     train = params.section(TrainParams, "train")
     return Prompt.load(Path(train.prompt), train.chat_template or "{prompt}\n\n")
@@ -89,16 +86,7 @@ def student_prompt(params: Params) -> Prompt:
 def write_published(
     names: Iterable[SetName], folder: Path, prompt: Prompt | None = None
 ) -> list[Path]:
-    """Write the splits of these sets into a folder; skip one without a file here.
-
-    Args:
-        names: The sets.
-        folder: The folder.
-        prompt: The prompt of pairs, in place of the one of their teacher.
-
-    Raises:
-        InputError: a file is broken.
-    """
+    """Write the splits of these sets into a folder; skip one without a file here."""
     written = []
     for name in names:
         form = call_form_of(name)
@@ -123,20 +111,12 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]])
 
 
 def read_records(name: SetName, split: str) -> Iterator[Any]:
-    """Read the records of a split, which are what this project has.
-
-    Raises:
-        InputError: the file is missing or broken.
-    """
+    """Read the records of a split, which are what this project has."""
     return tables.read_table(local_path(name, split), RECORDS[name])
 
 
 def call_form_of(name: SetName) -> CallForm:
-    """Find how the calls of a set are written, as in all sets that have a file.
-
-    Raises:
-        InputError: a file is broken.
-    """
+    """Find how the calls of a set are written, as in all sets that have a file."""
     form = call_form(_steps_of(HAS_TRAJECTORIES))
     return replace(form, tools=call_form(_steps_of([name])).tools)
 
@@ -153,27 +133,17 @@ def _splits_of(name: SetName) -> list[str]:
 
 
 def read_published(name: SetName, split: str, folder: Path) -> Iterator[PublishedRow]:
-    """Read the published rows of a split.
-
-    Raises:
-        InputError: the file is missing or broken.
-    """
+    """Read the published rows of a split."""
     path = published_file(name, split, folder)
     file = tables.open_parquet(path)
     known = {"messages", "tools", *_TEXTS, *_WORTHS}
     columns = [column for column in file.schema_arrow.names if column in known]
-    records = _read_back(name, path)
+    records: Iterator[Record] = tables.read_table(path, RECORDS[name])
+    if name is SetName.COT_A:
+        records = (row.pair for row in tables.read_table(path, _PublishedPair))
     for batch in tables.parquet_batches(path, file, columns):
         for flat in batch.to_pylist():
             yield PublishedRow(next(records), flat)
-
-
-def _read_back(name: SetName, path: Path) -> Iterator[Record]:
-    if name is SetName.COT_A:
-        for row in tables.read_table(path, _PublishedPair):
-            yield row.pair
-    else:
-        yield from tables.read_table(path, RECORDS[name])
 
 
 def _schema(name: SetName, form: CallForm) -> pa.Schema:
@@ -263,17 +233,14 @@ def flat_fault(row: PublishedRow) -> str:
         for column, value in _pair_columns(record).items():
             if column != "prompt" and flat[column] != value:
                 return f"the column {column} differs from the pair"
-        return _prompt_fault(str(flat["prompt"]), record)
+        # The prompt is the teacher's, or another one with the same question.
+        prompt = str(flat["prompt"])
+        begun = protocol.render(record.prefix)
+        has_question = user_content(record.question) in prompt
+        asks = has_question and prompt.endswith(f"{protocol.THINK_OPEN}\n{begun}")
+        is_sound = asks or prompt == record.prompt + begun
+        return "" if is_sound else "the column prompt differs from the pair"
     return _message_fault(flat["messages"], record.trajectory.steps)
-
-
-def _prompt_fault(prompt: str, pair: PreferencePair) -> str:
-    """Say whether a pair's published prompt is neither its teacher's nor one with its question."""
-    begun = protocol.render(pair.prefix)
-    asked = " ".join(protocol.neutralise(pair.question).split())
-    is_own = prompt == pair.prompt + begun
-    asks = asked in prompt and prompt.endswith(f"{protocol.THINK_OPEN}\n{begun}")
-    return "" if is_own or asks else "the column prompt differs from the pair"
 
 
 def _message_fault(messages: Sequence[Mapping[str, Any]], steps: Sequence[Step]) -> str:
@@ -286,26 +253,23 @@ def _message_fault(messages: Sequence[Mapping[str, Any]], steps: Sequence[Step])
             calls.append(
                 msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
             )
-    policy = _letters(protocol.render(step for step in steps if _is_spoken(step)))
-    if said["assistant"] != policy:
-        return "the assistant's messages differ from what the policy wrote"
+    policy = ""
     observed = ""
     made = []
     for step in steps:
+        if step.kind is StepKind.ACTION:
+            made.append(call_arguments(step.tool or "", step.argument or ""))
+            continue
         if step.kind is StepKind.OBSERVATION:
             observed += _letters(observation_body(step))
-        elif step.kind is StepKind.ACTION:
-            made.append(call_arguments(step.tool or "", step.argument or ""))
+        is_inserted = step.kind is StepKind.MARKER and not protocol.closes_thinking(step)
+        if step.author is not Author.ENVIRONMENT and not is_inserted:
+            policy += step.text
+    if said["assistant"] != _letters(policy):
+        return "the assistant's messages differ from what the policy wrote"
     if said["tool"] != observed:
         return "the tools' messages differ from what the environment wrote"
     return "" if calls == made else "the calls differ from those that the policy made"
-
-
-def _is_spoken(step: Step) -> bool:
-    """Return whether a step's text stands in the content of an assistant's message."""
-    if step.author is Author.ENVIRONMENT or step.kind is StepKind.ACTION:
-        return False
-    return step.kind is not StepKind.MARKER or protocol.closes_thinking(step)
 
 
 def _letters(text: str) -> str:

@@ -251,12 +251,7 @@ def own_files() -> str:
 
 
 def readme(formats: Sequence[ExportFormat], splits: Mapping[SetName, Sequence[str]]) -> str:
-    """Write the page that says how each format of an export is loaded, and what it loses.
-
-    Args:
-        formats: The formats that were written.
-        splits: The sets that were written, with their splits that have rows.
-    """
+    """Write the page that says how each format of an export is loaded, and what it loses."""
     written = ", ".join(f"`{name}` ({', '.join(there)})" for name, there in splits.items())
     parts = [
         f"{HEADING}\n\nPaths are relative to this folder. It holds {written}, each "

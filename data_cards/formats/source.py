@@ -50,11 +50,7 @@ class Source:
         return [name for name in self.names if name in HAS_TRAJECTORIES]
 
     def trajectories(self, name: SetName, split: str) -> Iterator[Trajectory]:
-        """Read the trajectories of a split.
-
-        Raises:
-            InputError: the file is missing or broken.
-        """
+        """Read the trajectories of a split."""
         for row in read_records(name, split):
             yield row.trajectory
 

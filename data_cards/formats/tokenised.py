@@ -9,7 +9,7 @@ named in a file.
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,7 +121,17 @@ def write_tokenised(folder: Path, source: Source) -> dict[str, int]:
             if count:
                 splits[split] = Dataset.from_parquet(str(path), cache_dir=temporary)
         if "train" not in splits:
-            raise _none_left(left_out, source.max_tokens)
+            train = [row for row in left_out if row.split == "train"]
+            examples = "; ".join(f"{row.row_id}: {row.reason}, {row.detail}" for row in train[:3])
+            got = f"{len(train):,} rows left out: {examples}"
+            raise InputError(
+                "no train row is left for tokenized_path",
+                where=f"export.max_tokens = {source.max_tokens:,}, export.tokenizer",
+                expected="at least one train row that fits and whose text the tokenizer gives back",
+                got=got if train else "sets without train rows",
+                fix="raise export.max_tokens, name a byte-level tokenizer, or leave "
+                "export.tokenizer empty",
+            )
         DatasetDict(splits).save_to_disk(str(folder / "tokenized"))
     if left_out:
         lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in left_out]
@@ -155,15 +165,3 @@ def _rows(
                 left_out.append(LeftOut(row_id, name, split, reason, f"{num_tokens} tokens"))
                 continue
             yield encoded
-
-
-def _none_left(left_out: Sequence[LeftOut], max_tokens: int) -> InputError:
-    train = [row for row in left_out if row.split == "train"]
-    examples = "; ".join(f"{row.row_id}: {row.reason}, {row.detail}" for row in train[:3])
-    return InputError(
-        "no train row is left for tokenized_path",
-        where=f"export.max_tokens = {max_tokens:,}, export.tokenizer",
-        expected="at least one train row that fits and whose text the tokenizer gives back",
-        got=f"{len(train):,} rows left out: {examples}" if train else "sets without train rows",
-        fix="raise export.max_tokens, name a byte-level tokenizer, or leave export.tokenizer empty",
-    )

@@ -6,12 +6,11 @@ its tool call, an observation the tool's message, and the answer the last turn's
 """
 
 import json
-from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from coa.records.graded import GradedTrajectory
-from coa.records.trajectory import Step, Trajectory
+from coa.records.trajectory import Trajectory
 from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.formats.messages import call_arguments, turns_of
@@ -20,11 +19,7 @@ HARNESS = "coa-toolkit"
 
 
 def trace_files(name: SetName, count: int) -> dict[str, bytes]:
-    """Return the first validation rows of a set as trace files, by their path in its repository.
-
-    Raises:
-        InputError: the set's file is missing or broken.
-    """
+    """Return the first validation rows of a set as trace files, by their path in its repository."""
     rows = tables.read_table(local_path(name, "validation"), GradedTrajectory)
     files = {}
     for position, row in enumerate(islice(rows, count)):
@@ -34,6 +29,22 @@ def trace_files(name: SetName, count: int) -> dict[str, bytes]:
 
 def trace(trajectory: Trajectory) -> str:
     """Write one trajectory as a session; a native call keeps its own arguments."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": trajectory.question}]
+    for number, turn in enumerate(turns_of(trajectory.steps), 1):
+        said = {"role": "assistant", "content": turn.answer}
+        said["reasoningContent"] = turn.thought.strip()
+        messages.append(said)
+        if turn.call is None:
+            continue
+        arguments = turn.call.transcribed
+        if arguments is None:
+            given = call_arguments(turn.call.tool or "", turn.call.argument or "")
+            arguments = json.dumps(given)
+        function = {"name": turn.call.tool, "arguments": arguments}
+        call_id = f"call-{number}"
+        messages[-1]["toolCalls"] = [{"id": call_id, "type": "function", "function": function}]
+        if turn.result is not None:
+            messages.append({"role": "tool", "content": turn.result, "toolCallId": call_id})
     lines: list[dict[str, Any]] = [
         {
             "type": "session",
@@ -43,37 +54,5 @@ def trace(trajectory: Trajectory) -> str:
             "model": trajectory.model,
         }
     ]
-    question = {"role": "user", "content": trajectory.question}
-    for message in (question, *_messages(trajectory.steps)):
-        lines.append({"type": "message", "message": message})
+    lines += [{"type": "message", "message": message} for message in messages]
     return "".join(json.dumps(line) + "\n" for line in lines)
-
-
-def _messages(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
-    """Yield the messages after the question."""
-    num_calls = 0
-    for turn in turns_of(steps):
-        if turn.call is None:
-            yield {
-                "role": "assistant",
-                "content": turn.answer,
-                "reasoningContent": turn.thought.strip(),
-            }
-            continue
-        num_calls += 1
-        yield {
-            "role": "assistant",
-            "content": "",
-            "reasoningContent": turn.thought.strip(),
-            "toolCalls": [_tool_call(turn.call, num_calls)],
-        }
-        if turn.result is not None:
-            yield {"role": "tool", "content": turn.result, "toolCallId": f"call-{num_calls}"}
-
-
-def _tool_call(step: Step, number: int) -> dict[str, Any]:
-    arguments = step.transcribed
-    if arguments is None:
-        arguments = json.dumps(call_arguments(step.tool or "", step.argument or ""))
-    function = {"name": step.tool, "arguments": arguments}
-    return {"id": f"call-{number}", "type": "function", "function": function}

@@ -51,13 +51,10 @@ def verl_messages(source: Source, name: SetName) -> Table:
     form = call_form_of(name)
     if form.parameters is None:
         return _messages(source, name, None, None)
-    kind = pa.array([tool_schemas(_own_tools(form.parameters))]).type
+    # The tools whose one parameter calls have; a tool of another maker where none has it.
+    own = [tool for tool, parameter in PARAMETERS.items() if (parameter,) == form.parameters]
+    kind = pa.array([tool_schemas(own or ["other"])]).type
     return _messages(source, name, tool_schemas(form.tools), kind)
-
-
-def _own_tools(parameters: Sequence[str]) -> list[str]:
-    """List the tools whose one parameter calls have; a tool of another maker where none has it."""
-    return [tool for tool, name in PARAMETERS.items() if (name,) == tuple(parameters)] or ["other"]
 
 
 def _messages(source: Source, name: SetName, tools: Any, kind: pa.DataType | None) -> Table:

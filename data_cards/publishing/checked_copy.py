@@ -54,27 +54,21 @@ def hashes_of(content: Content) -> Hashes:
 
 
 def copy_sets(names: Iterable[SetName], to: Path) -> tuple[Copy, ...]:
-    """Copy the files of these sets; skip a missing one, which the checks will name.
-
-    Raises:
-        OutputError: a copy cannot be written.
-    """
+    """Copy the files of these sets; skip a missing one, which the checks will name."""
     copies = []
     for name in names:
         for split in SPLITS:
             path = local_path(name, split)
-            if path.is_file():
-                copies.append(_copy(path, to / path))
+            if not path.is_file():
+                continue
+            copy = to / path
+            try:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+            except OSError as error:
+                raise writing_error(copy, error) from error
+            copies.append(Copy(path, copy, hashes_of(copy)))
     return tuple(copies)
-
-
-def _copy(original: Path, copy: Path) -> Copy:
-    try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original, copy)
-    except OSError as error:
-        raise writing_error(copy, error) from error
-    return Copy(original, copy, hashes_of(copy))
 
 
 def require_unchanged(copies: Iterable[Copy]) -> None:
@@ -83,7 +77,10 @@ def require_unchanged(copies: Iterable[Copy]) -> None:
     Raises:
         InputError: a file has changed or is gone.
     """
-    changed = [str(copied.original) for copied in copies if _has_changed(copied)]
+    changed = []
+    for path, _, hashes in copies:
+        if not path.is_file() or hashes_of(path) != hashes:
+            changed.append(str(path))
     if changed:
         raise InputError(
             "files changed while they were checked",
@@ -91,9 +88,3 @@ def require_unchanged(copies: Iterable[Copy]) -> None:
             expected="a project in which nothing runs meanwhile",
             fix="wait for what writes them (dvc repro, a training), then publish again",
         )
-
-
-def _has_changed(copied: Copy) -> bool:
-    if not copied.original.is_file():
-        return True
-    return hashes_of(copied.original) != copied.hashes

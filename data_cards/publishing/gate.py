@@ -21,6 +21,7 @@ from coa.records.exclusions import ExclusionReason
 from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.records.trajectory import Author, Step
+from coa.store import tables
 from coa.store.files import EVALUATION_SETS, EXCLUDED, QUESTIONS
 from coa.store.shipped import ROOT
 from data_cards import provenance
@@ -28,7 +29,7 @@ from data_cards.cards import licences
 from data_cards.cards.card import SetCard
 from data_cards.cards.reviews import num_reviewed
 from data_cards.catalogue import SPLITS, SetName
-from data_cards.facts import collect, facts, scan
+from data_cards.facts import collect, facts
 from data_cards.formats.published_rows import (
     Record,
     flat_fault,
@@ -124,58 +125,37 @@ def check_sets(
 ) -> list[Refusal]:
     """Find everything that stands against publishing the sets.
 
-    Args:
-        cards: The sets' cards, as rendered from the files.
-        stale_cards: Files under data/render/ that differ from what is rendered from the files.
-        settings: The sections of params.yaml that shape a set.
-        params: What is published where.
-        known_licences: `render.licenses`.
-        published: The folder with the files to be published.
-
-    Raises:
-        InputError: a file is missing or broken.
+    `cards` are rendered from the files, and `stale_cards` are files under data/render/ that differ
+    from them; `settings` are the sections of params.yaml that shape a set.
     """
     names = [card.info.name for card in cards]
     models: list[str] = []
     conflicts: list[str] = []
     for card in cards:
-        models += [model.value for model in card.models]
-        models += [one.model for one in card.imported]
-        conflicts += licences.conflicts(card.sources, known_licences)
+        models += [model.value for model in card.writers.models]
+        models += [one.model for one in card.writers.imported]
+        conflicts += licences.conflicts(card.writers.sources, known_licences)
     found: list[Refusal] = []
     if not names:
         found.append(Refusal(Reason.NO_SET, "no set was built: the front card says why"))
     found += evaluation_refusals(names, settings.get("screen", {}))
     found += row_refusals(names, params.phone_region, published)
     found += [Refusal(Reason.LICENCE, line) for line in dict.fromkeys(conflicts)]
-    found += _teacher_refusals(models)
+    scripted = sorted({model for model in models if is_scripted(model)})
+    if scripted:
+        found.append(Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program"))
     found += tree_refusals("render")
     found += review_refusals(names, params.required_reviews)
-    found += _card_refusals(stale_cards, "dvc repro render")
+    if stale_cards:
+        stale = f"{shown(stale_cards)}: render again (dvc repro render)"
+        found.append(Refusal(Reason.CARD_OUT_OF_DATE, stale))
     return found
-
-
-def _card_refusals(stale: Sequence[str], fix: str) -> list[Refusal]:
-    if not stale:
-        return []
-    return [Refusal(Reason.CARD_OUT_OF_DATE, f"{shown(stale)}: render again ({fix})")]
-
-
-def _teacher_refusals(models: Iterable[str]) -> list[Refusal]:
-    scripted = sorted({model for model in models if is_scripted(model)})
-    if not scripted:
-        return []
-    return [Refusal(Reason.SCRIPTED_TEACHER, f"{shown(scripted)} is a program")]
 
 
 def tree_refusals(stage: str, tool: Path = ROOT) -> list[Refusal]:
     """Find what stands against the working tree.
 
     That is code that is not committed, and a dvc.lock that does not belong to the files.
-
-    Args:
-        stage: The stage up to which dvc.lock is checked; empty to leave it unchecked.
-        tool: The folder of the tool's packages.
     """
     found = []
     code = provenance.code_state(tool)
@@ -206,13 +186,6 @@ def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> 
     What the screen found may not be published; only it compares what the policy wrote. Its file is
     not taken on trust alone: the question of every row is compared with every evaluation question
     again. Where there is no evaluation set, that is a refusal of its own.
-
-    Args:
-        names: The sets.
-        screen: The section of that name in params.yaml, which names the evaluation files.
-
-    Raises:
-        InputError: a file is missing or broken.
     """
     for path in (EXCLUDED, EVALUATION_SETS):
         if not path.exists():
@@ -222,22 +195,18 @@ def evaluation_refusals(names: Sequence[SetName], screen: Mapping[str, Any]) -> 
     more = Path(screen.get("evaluation", QUESTIONS))
     columns = screen.get("evaluation_columns", {})
     questions = EvaluationQuestions(read_evaluation(QUESTIONS, more, columns))
-    compared = collect(scan(EVALUATION_SETS, ["num_questions"]))["num_questions"]
+    compared = collect(tables.scan(EVALUATION_SETS, ["num_questions"]))["num_questions"]
     if not compared.sum() or not len(questions):
         yield Refusal(Reason.NO_EVALUATION_SET, _NOTHING_COMPARED)
+    excluded = tables.scan(EXCLUDED, ["row_id", "reason", "detail"])
+    touched = excluded.filter(pl.col("reason") != ExclusionReason.NEAR_DUPLICATE)
     for name in names:
-        lines = list(dict.fromkeys((*_screened(name), *_asked(name, questions))))
+        rows = facts(name).select("row_id").join(touched, on="row_id", how="inner")
+        screened = collect(rows.sort("row_id").select("row_id", "detail"))
+        found = [f"{row_id} {detail}" for row_id, detail in screened.iter_rows()]
+        lines = list(dict.fromkeys((*found, *_asked(name, questions))))
         if lines:
             yield Refusal(Reason.EVALUATION_OVERLAP, f"{name}: {_examples(lines)}")
-
-
-def _screened(name: SetName) -> list[str]:
-    """Name the rows of a set that the screen found and that are in the set all the same."""
-    excluded = scan(EXCLUDED, ["row_id", "reason", "detail"])
-    touched = excluded.filter(pl.col("reason") != ExclusionReason.NEAR_DUPLICATE)
-    rows = facts(name).select("row_id").join(touched, on="row_id", how="inner").sort("row_id")
-    found = collect(rows.select("row_id", "detail"))
-    return [f"{row_id} {detail}" for row_id, detail in found.iter_rows()]
 
 
 def _asked(name: SetName, questions: EvaluationQuestions) -> Iterator[str]:

@@ -96,12 +96,6 @@ class HubRepository:
         """Return the repository's state.
 
         It is None where there is no such repository, or none that the token may see.
-
-        Args:
-            revision: A commit; None for the newest one.
-
-        Raises:
-            ServiceError: the Hub cannot be reached or refuses the token.
         """
         with self._explained():
             try:
@@ -121,9 +115,6 @@ class HubRepository:
         """List the names under which the token may publish: its account's and organisations'.
 
         It is None where there is no token.
-
-        Raises:
-            ServiceError: the Hub cannot be reached or refuses the token.
         """
         if not get_token():
             return None
@@ -134,12 +125,7 @@ class HubRepository:
         return [account["name"], *writable]
 
     def create(self, *, private: bool) -> None:
-        """Create the repository, unless it exists.
-
-        Raises:
-            ServiceError: the Hub cannot be reached, refuses the token, or gives no right to that
-                name.
-        """
+        """Create the repository, unless it exists."""
         with self._explained(is_change=True):
             self._api.create_repo(self._name, repo_type=_KIND, private=private, exist_ok=True)
         self._done.append("the repository is there")
@@ -147,11 +133,7 @@ class HubRepository:
     def commit(
         self, changed: Sequence[Change], files: Mapping[str, Content], *, parent: str, title: str
     ) -> str:
-        """Make all changes in one commit on `parent`, and return its id.
-
-        Raises:
-            ServiceError: the upload broke off, or somebody else published meanwhile.
-        """
+        """Make all changes in one commit on `parent`, and return its id."""
         operations: list[CommitOperationAdd | CommitOperationDelete] = []
         for change in changed:
             if change.mark == "-":
@@ -172,11 +154,7 @@ class HubRepository:
         return made.oid
 
     def tag(self, name: str, revision: str) -> None:
-        """Give a commit a name.
-
-        Raises:
-            ServiceError: the Hub cannot be reached or refuses.
-        """
+        """Give a commit a name."""
         with self._explained(is_change=True):
             self._api.create_tag(self._name, tag=name, revision=revision, repo_type=_KIND)
 
@@ -190,11 +168,7 @@ class HubRepository:
 
     @contextmanager
     def _explained(self, *, is_change: bool = False) -> Iterator[None]:
-        """Turn the errors of the Hub's client into errors for people.
-
-        Args:
-            is_change: Whether what is asked changes the repository.
-        """
+        """Turn the errors of the Hub's client into errors for people."""
         self._is_sending = is_change
         from httpx2 import HTTPError
 

@@ -15,12 +15,12 @@ the first characters. Texts may be hostile, so they are read in windows and no p
 import html
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from importlib import import_module
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -78,15 +78,7 @@ class PrivateText(NamedTuple):
 
 
 def find_private(text: str, phone_region: str) -> list[PrivateText]:
-    """Find what is private in `text`, the first of each kind.
-
-    Args:
-        text: Any text.
-        phone_region: A country such as `US`, whose numbers count without +1 too; empty for none.
-
-    Raises:
-        MissingExtraError: the libraries are not installed.
-    """
+    """Find what is private in `text`, the first of each kind."""
     readers: dict[PrivateKind, Callable[[str], Iterator[str]]] = {
         PrivateKind.EMAIL: find_emails,
         PrivateKind.PHONE: lambda window: find_phones(window, phone_region),
@@ -95,21 +87,11 @@ def find_private(text: str, phone_region: str) -> list[PrivateText]:
     windows = list(_windows(text))
     found = []
     for kind, read in readers.items():
-        first = _first(read, windows)
+        matches = chain.from_iterable(read(window) for window in windows)
+        first = next(matches, "")
         if first:
-            found.append(_shortened(kind, first))
+            found.append(PrivateText(kind, f"{first[:4]}... ({len(first)} characters)"))
     return found
-
-
-def _shortened(kind: PrivateKind, found: str) -> PrivateText:
-    return PrivateText(kind, f"{found[:4]}... ({len(found)} characters)")
-
-
-def _first(read: Callable[[str], Iterator[str]], windows: Iterable[str]) -> str | None:
-    for window in windows:
-        for match in read(window):
-            return match
-    return None
 
 
 def _windows(text: str) -> Iterator[str]:
@@ -124,11 +106,7 @@ def _windows(text: str) -> Iterator[str]:
 
 
 def find_emails(text: str) -> Iterator[str]:
-    """Find every e-mail address in a folded text.
-
-    Raises:
-        MissingExtraError: linkify-it-py is not installed.
-    """
+    """Find every e-mail address in a folded text."""
     if "@" not in text:
         return
     for found in _EMAIL.finditer(text):
@@ -149,7 +127,13 @@ def find_phones(text: str, region: str) -> Iterator[str]:
     if not _DIGITS.search(text):
         return
     try:
-        from phonenumbers import Leniency, PhoneNumberMatcher
+        from phonenumbers import (
+            Leniency,
+            NumberParseException,
+            PhoneNumberMatcher,
+            is_valid_number,
+            parse,
+        )
     except ImportError as error:
         raise MissingExtraError("phonenumbers", "publish") from error
     for leniency in (Leniency.STRICT_GROUPING, Leniency.VALID):
@@ -159,12 +143,6 @@ def find_phones(text: str, region: str) -> Iterator[str]:
             is_certain = leniency == Leniency.STRICT_GROUPING or number.startswith("+")
             if is_certain and _num_digits(number) >= _MIN_PHONE_DIGITS:
                 yield number
-    yield from _announced_phones(text, region)
-
-
-def _announced_phones(text: str, region: str) -> Iterator[str]:
-    from phonenumbers import NumberParseException, is_valid_number, parse
-
     for found in _ANNOUNCED.finditer(text):
         number = found[1]
         if _num_digits(number) < _MIN_PHONE_DIGITS:
@@ -311,11 +289,7 @@ _MIN_CHANGES = 4
 
 
 def find_keys(text: str) -> Iterator[str]:
-    """Find every key in a text; the text is folded and no longer than a window.
-
-    Raises:
-        MissingExtraError: detect-secrets is not installed.
-    """
+    """Find every key in a text; the text is folded and no longer than a window."""
     for pattern in _detectors():
         for found in pattern.finditer(text):
             yield found[0]
@@ -418,11 +392,11 @@ def fold(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text.translate(_REPLACED)).translate(_REPLACED)
     if plain.isascii() and plain.replace("\n", "").isprintable():
         return plain
-    return "".join(sign for sign in _VARIATIONS.sub("", plain) if _is_seen(sign))
-
-
-def _is_seen(sign: str) -> bool:
-    return sign in "\n\t" or unicodedata.category(sign) not in _INVISIBLE
+    seen = []
+    for sign in _VARIATIONS.sub("", plain):
+        if sign in "\n\t" or unicodedata.category(sign) not in _INVISIBLE:
+            seen.append(sign)
+    return "".join(seen)
 
 
 def undisguise(folded: str) -> str:
@@ -433,12 +407,7 @@ def undisguise(folded: str) -> str:
     plain = _ESCAPED_SIGN.sub("", plain)
     plain = _BRACKETED_AT.sub("@", plain)
     plain = _BRACKETED_DOT.sub(".", plain)
-    plain = _SPOKEN.sub(_written_address, plain)
+    plain = _SPOKEN.sub(lambda said: f"{said[1]}@{_SPOKEN_DOT.sub('.', said[2])}", plain)
     plain = _SHOUTED_AT.sub("@", plain)
     plain = _SPACED_AT.sub("@", plain)
     return _SPACED_HOST.sub(lambda host: "".join(host[0].split()), plain)
-
-
-def _written_address(spoken: re.Match[str]) -> str:
-    host = _SPOKEN_DOT.sub(".", spoken[2])
-    return f"{spoken[1]}@{host}"

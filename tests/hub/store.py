@@ -1,30 +1,13 @@
-"""Keep the repositories of the Hub of the tests in a folder.
-
-Contents lie in one folder, named by their hash; each repository has a JSON file. A commit is whole
-or not there: the contents are written first, and the file that names them last and in one step.
-"""
+"""Keep the repositories of the tests' Hub in a folder: contents by hash, and a JSON file each."""
 
 import hashlib
-import json
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 
-from coa.errors import InputError
-from coa.store.whole_files import PRIVATE, write_file
-
 MAIN = "main"
-Kind = Literal["model", "dataset"]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-"""The name of contents; no other text may become a file's name."""
-
-_PRIVATE_FOLDER = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +15,7 @@ class StoredFile:
     """A file of a commit."""
 
     size: int
-    sha256: Sha256
+    sha256: str
     """The name of its contents."""
     git_oid: str
     """SHA-1 as git computes it: of the contents, or of the pointer where it is a large file."""
@@ -44,7 +27,6 @@ class Commit:
     """One state of a repository."""
 
     oid: str
-    parent: str
     title: str
     date: str
     """UTC, ISO 8601."""
@@ -55,7 +37,8 @@ class Commit:
 class Repository:
     """A model or data set."""
 
-    kind: Kind
+    kind: str
+    """`model` or `dataset`."""
     name: str
     """`owner/name`."""
     private: bool
@@ -74,32 +57,25 @@ class Repository:
         if revision in (MAIN, f"refs/heads/{MAIN}"):
             return self.head
         oid = self.tags.get(revision.removeprefix("refs/tags/"), revision)
-        for commit in self.commits:
-            if commit.oid == oid:
-                return commit
-        return None
+        return next((commit for commit in self.commits if commit.oid == oid), None)
 
 
 class Store:
     """All repositories, in a folder that outlives the process."""
 
     def __init__(self, folder: Path) -> None:
-        self._contents = folder / "contents"
-        self._repositories = folder / "repositories"
-        folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-        for inside in (self._contents, self._repositories):
-            inside.mkdir(exist_ok=True)
-            inside.chmod(_PRIVATE_FOLDER)
+        self._folder = folder
+        (folder / "contents").mkdir(parents=True, exist_ok=True)
         self._known: dict[tuple[str, str], Repository] = {}
-        for path in sorted(self._repositories.glob("*/*/*.json")):
-            found = _read(path)
+        for path in sorted(folder.glob("*.json")):
+            found = msgspec.json.decode(path.read_bytes(), type=Repository)
             self._known[found.kind, found.name] = found
 
-    def find(self, kind: Kind, name: str) -> Repository | None:
+    def find(self, kind: str, name: str) -> Repository | None:
         """Return the repository of this kind and name; None where there is none."""
         return self._known.get((kind, name))
 
-    def create(self, kind: Kind, name: str, *, private: bool) -> Repository:
+    def create(self, kind: str, name: str, *, private: bool) -> Repository:
         """Create a repository with one empty commit, as the Hub does."""
         repository = Repository(kind, name, private)
         self._known[kind, name] = repository
@@ -108,73 +84,31 @@ class Store:
 
     def commit(self, repository: Repository, title: str, files: dict[str, StoredFile]) -> Commit:
         """Add a commit with exactly these files."""
-        parent = repository.head.oid if repository.commits else ""
         date = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        described = sorted(str(item) for item in files.items())
-        content = [repository.kind, repository.name, parent, title, date, described]
-        oid = hashlib.sha1(json.dumps(content).encode()).hexdigest()
-        repository.commits.append(Commit(oid, parent, title, date, files))
+        content = [repository.name, len(repository.commits), title, date, sorted(files)]
+        oid = hashlib.sha1(msgspec.json.encode(content)).hexdigest()
+        repository.commits.append(Commit(oid, title, date, files))
         self.save(repository)
         return repository.head
 
     def save(self, repository: Repository) -> None:
-        """Write a repository's file again, in one step."""
-        path = self._repositories / repository.kind / f"{repository.name}.json"
-        write_file(path, json.dumps(asdict(repository)), mode=PRIVATE)
+        """Write a repository's file again."""
+        name = f"{repository.kind}--{repository.name.replace('/', '--')}.json"
+        (self._folder / name).write_bytes(msgspec.json.encode(repository))
 
     def content_path(self, sha256: str) -> Path:
         """Return the path of contents, whether they are there or not."""
-        return self._contents / sha256
+        return self._folder / "contents" / sha256
 
-    @contextmanager
-    def receiving(self, sha256: str = "") -> Iterator["Receiving"]:
-        """Take in contents piece by piece.
-
-        Contents that break off, or whose hash is not `sha256`, leave nothing behind.
-        """
-        partial = self._contents / f"{uuid.uuid4().hex}.partial"
-        try:
-            with partial.open("wb") as file:
-                received = Receiving(file)
-                yield received
-            if sha256 in ("", received.sha256):
-                partial.replace(self.content_path(received.sha256))
-        finally:
-            partial.unlink(missing_ok=True)
+    def keep(self, content: bytes) -> str:
+        """Keep contents, and return their hash."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.content_path(sha256).write_bytes(content)
+        return sha256
 
     def regular_file(self, content: bytes) -> StoredFile:
         """Keep a small file as git keeps it."""
-        with self.receiving() as received:
-            received.write(content)
-        return StoredFile(len(content), received.sha256, _git_oid(content), is_lfs=False)
-
-
-def _read(path: Path) -> Repository:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Repository)
-    except (msgspec.DecodeError, OSError) as error:
-        fix = "move it away: what was published to it is forgotten"
-        raise InputError(f"{path} is not a repository", got=error, fix=fix) from error
-
-
-class Receiving:
-    """Contents on their way in."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, chunk: bytes) -> None:
-        """Take the next piece."""
-        self.size += len(chunk)
-        self._file.write(chunk)
-        self._digest.update(chunk)
-
-    @property
-    def sha256(self) -> str:
-        """Compute the hash of what has come so far."""
-        return self._digest.hexdigest()
+        return StoredFile(len(content), self.keep(content), _git_oid(content), is_lfs=False)
 
 
 def large_file(sha256: str, size: int) -> StoredFile:
