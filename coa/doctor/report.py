@@ -49,8 +49,6 @@ class Summary:
     """A part of the id of the row to show; empty: the first row with a finding, or the first."""
     shown: Examination | None = None
     """The row to show."""
-    unsearchable_tags: list[str] = field(default_factory=list)
-    """Tags whose tokens depend on the text around them. That is no fault of a row."""
 
     def add(self, row: Examination) -> None:
         """Count a row."""
@@ -101,7 +99,6 @@ def as_json(summary: Summary) -> str:
         "clean": summary.num_clean,
         "tokens": {author: count._asdict() for author, count in summary.counts.items()},
         "rows_by_fault": dict(summary.rows_by_fault.most_common()),
-        "unsearchable_tags": summary.unsearchable_tags,
         "rows_with_findings": rows,
     }
     return json.dumps(document, indent=2) + "\n"
@@ -133,10 +130,6 @@ def as_tables(summary: Summary) -> RenderableType:
     shown: list[RenderableType] = [tokens] if summary.counts else []
     if summary.has_faults:
         shown.append(faults)
-    if summary.unsearchable_tags:
-        names = ", ".join(summary.unsearchable_tags)
-        note = f"A mask that searches for the tokens of these tags would miss some: {names}"
-        shown.append(_short(note, 300))
     return Group(*shown)
 
 
@@ -171,27 +164,21 @@ def _style(piece: ShownPiece) -> str:
 
 def _window(pieces: tuple[ShownPiece, ...]) -> Iterator[tuple[str, ShownPiece]]:
     """Yield the part of a row that is shown: from its beginning, or from shortly before a fault."""
-    length = sum(len(piece.text) for piece in pieces)
+    length = 0
+    first_wrong: int | None = None
+    for piece in pieces:
+        if first_wrong is None and (piece.is_wrong or piece.author == MIXED):
+            first_wrong = length
+        length += len(piece.text)
     start = 0
     if length > _SHOWN_CHARS:
-        start = max(0, _first_wrong(pieces) - _CONTEXT_CHARS)
-    end = start + _SHOWN_CHARS
+        start = max(0, (first_wrong or 0) - _CONTEXT_CHARS)
     position = 0
     for piece in pieces:
-        text = piece.text[max(0, start - position) : max(0, end - position)]
+        text = piece.text[max(0, start - position) : max(0, start + _SHOWN_CHARS - position)]
         position += len(piece.text)
         if text:
             yield text, piece
-    if length > end or start:
-        left_out = length - min(length, end) + start
-        note = f"\n({left_out:,} characters are not shown)"
+    if length > _SHOWN_CHARS:
+        note = f"\n(of {length:,} characters, {_SHOWN_CHARS:,} at most are shown)"
         yield note, ShownPiece(note, "", is_trained=False, is_wrong=False)
-
-
-def _first_wrong(pieces: tuple[ShownPiece, ...]) -> int:
-    position = 0
-    for piece in pieces:
-        if piece.is_wrong or piece.author == MIXED:
-            return position
-        position += len(piece.text)
-    return 0

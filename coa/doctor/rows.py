@@ -1,11 +1,10 @@
 """Read any file of training rows as `MaskedRow`s, in whatever kind each row is.
 
 A file may be one of this project's sets (parquet), a table or JSON of others, or a folder that
-`datasets` saved. What kind a row is shows in its columns:
+`datasets` saved. What kind a row of others is shows in its columns:
 
 - `input_ids` with `labels` or a mask: finished; without either, every token is trained;
-- `messages`: rendered by the chat template, if there is one;
-- any other: read as a foreign format (`coa/foreign`) and encoded as this project does.
+- `messages`: rendered by the chat template.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,10 +16,8 @@ from coa.doctor.findings import Fault, Finding, MaskedRow
 from coa.doctor.finished_rows import FinishedReader
 from coa.doctor.set_rows import SetReader
 from coa.doctor.turns import turn_marks
-from coa.errors import InputError, MissingExtraError, unknown_name
+from coa.errors import InputError, MissingExtraError
 from coa.foreign.files import find_files, read_foreign_file
-from coa.foreign.record import Format
-from coa.foreign.rows import read_foreign_row
 from coa.policy.prompts import Prompt
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
@@ -42,68 +39,46 @@ class Readers(NamedTuple):
     of_finished: FinishedReader
     of_chats: ChatReader | None
     """None where there is no chat template."""
-    foreign_format: Format
 
     @classmethod
     def of(
-        cls,
-        tokenizer: Any,
-        *,
-        format_name: str,
-        chat_template: str,
-        prompt_end: str,
-        prompt: Prompt | None = None,
+        cls, tokenizer: Any, *, chat_template: str, prompt_end: str, prompt: Prompt | None = None
     ) -> "Readers":
         """Make the readers.
 
         Args:
             tokenizer: The tokenizer.
-            format_name: `auto`, or the `Format` of foreign rows.
             chat_template: The text of a chat template; empty: the tokenizer's own.
             prompt_end: What prompts of finished rows end with; empty: it is looked for.
             prompt: The student's, for rows of this project's sets; None: they keep their own.
-
-        Raises:
-            ConfigError: the format is unknown.
         """
-        if format_name not in list(Format):
-            raise unknown_name("format", format_name, list(Format), where="doctor.format")
-        foreign = Format(format_name)
         encoder = PieceEncoder(tokenizer)
         template = chat_template or getattr(tokenizer, "chat_template", None) or ""
         marks = turn_marks(tokenizer, template) if template else None
-        chats = None
-        if template and foreign is Format.AUTO:
-            chats = ChatReader(tokenizer, encoder, marks, template)
+        chats = ChatReader(tokenizer, encoder, marks, template) if template else None
         finished = FinishedReader(tokenizer, encoder, marks, prompt_end)
-        return cls(SetReader(tokenizer, encoder, prompt), finished, chats, foreign)
+        return cls(SetReader(tokenizer, encoder, prompt), finished, chats)
 
     def read(self, row_id: str, values: Mapping[str, Any]) -> MaskedRow:
         """Read a row by its columns."""
         if values.get("input_ids") is not None:
             return self.of_finished.read(row_id, values)
-        if self.of_chats is not None and isinstance(values.get("messages"), list):
-            return self.of_chats.read(row_id, values)
-        try:
-            row = read_foreign_row(values, self.foreign_format)
-        except UnreadableError as error:
-            return unreadable(row_id, error)
-        return self.of_sets.read_foreign(row_id, row)
+        if values.get("messages") is None:
+            columns = ", ".join(sorted(values))[:200]
+            return unreadable(row_id, f"neither `input_ids` nor `messages`; columns {columns}")
+        if self.of_chats is None:
+            return unreadable(row_id, "messages, and no chat template: set doctor.chat_template")
+        return self.of_chats.read(row_id, values)
 
 
-def unreadable(row_id: str, error: UnreadableError) -> MaskedRow:
-    """Return a row of which nothing is known but why."""
-    detail = f"{error.reason} at character {error.character}: {error.detail}"
+def unreadable(row_id: str, detail: str) -> MaskedRow:
+    """Return a row about which nothing is known but the reason."""
     noticed = (Finding(Fault.UNREADABLE, detail=detail),)
     return MaskedRow(row_id, (), (), (), noticed, has_mask=False)
 
 
 def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
-    """Yield the rows of a set, of files, or of a folder.
-
-    Args:
-        name: The name of an assembled set, a file or a pattern of files, or a folder.
-        readers: The readers.
+    """Yield the rows of an assembled set, of a file or a pattern of files, or of a folder.
 
     Raises:
         InputError: nothing is there, or a file cannot be read.
@@ -122,7 +97,9 @@ def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
         for found in read_foreign_file(path, _MAX_ROW_BYTES):
             row_id = f"{path.name}:{found.number}"
             if isinstance(found.values, UnreadableError):
-                yield unreadable(row_id, found.values)
+                error = found.values
+                detail = f"{error.reason} at character {error.character}: {error.detail}"
+                yield unreadable(row_id, detail)
             else:
                 yield readers.read(_row_id(found.values, row_id), found.values)
 
