@@ -24,12 +24,14 @@ from coa.records.unreadable import UnreadableError
 def mask_fault(row: GradedTrajectory | PreferencePair) -> str:
     """Say what the loss masks of a row would get wrong; empty for a sound row."""
     if isinstance(row, GradedTrajectory):
-        return _fault(row.trajectory.steps)
-    return _fault((*row.prefix, *row.chosen)) or _fault((*row.prefix, *row.rejected))
-
-
-def _fault(steps: Sequence[Step]) -> str:
-    return _author_fault(steps) or _transcription_fault(steps)
+        texts: list[Sequence[Step]] = [row.trajectory.steps]
+    else:
+        texts = [(*row.prefix, *row.chosen), (*row.prefix, *row.rejected)]
+    for steps in texts:
+        fault = _author_fault(steps) or _transcription_fault(steps)
+        if fault:
+            return fault
+    return ""
 
 
 def _transcription_fault(steps: Sequence[Step]) -> str:

@@ -3,8 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -63,16 +62,15 @@ class Summary:
             self.examples.setdefault(finding.fault, (row.row_id, finding))
         if row.findings and len(self.reported) < _MAX_REPORTED:
             self.reported.append((row.row_id, row.findings))
-        if row.pieces and self._is_better(row):
+        if not row.pieces:
+            return
+        is_better = self.shown is None
+        if self.shown and self.wanted:
+            is_better = self.wanted in row.row_id and self.wanted not in self.shown.row_id
+        elif self.shown:
+            is_better = self.shown.is_clean and not row.is_clean
+        if is_better:
             self.shown = row
-
-    def _is_better(self, row: Examination) -> bool:
-        """Return whether a row is rather to be shown than the one so far."""
-        if self.shown is None:
-            return True
-        if self.wanted:
-            return self.wanted in row.row_id and self.wanted not in self.shown.row_id
-        return self.shown.is_clean and not row.is_clean
 
     def add_of_tokenizer(self, finding: Finding) -> None:
         """Add what is wrong with the tokenizer and not with one row."""
@@ -93,7 +91,7 @@ def as_json(summary: Summary) -> str:
     """Write a summary and the rows with findings as JSON."""
     rows = []
     for row_id, findings in summary.reported:
-        rows.append({"row": row_id, "findings": [_finding(finding) for finding in findings]})
+        rows.append({"row": row_id, "findings": [asdict(finding) for finding in findings]})
     document = {
         "rows": summary.num_rows,
         "clean": summary.num_clean,
@@ -102,15 +100,6 @@ def as_json(summary: Summary) -> str:
         "rows_with_findings": rows,
     }
     return json.dumps(document, indent=2) + "\n"
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "fault": finding.fault,
-        "token": finding.token,
-        "count": finding.count,
-        "detail": finding.detail,
-    }
 
 
 def as_tables(summary: Summary) -> RenderableType:
@@ -151,15 +140,11 @@ def in_colour(row: Examination) -> Text:
     shown.append(" wrong ", style=_WRONG)
     shown.append("\n")
     for text, piece in _window(row.pieces):
-        shown.append(printable(text), style=_style(piece))
+        style = _WRONG if piece.is_wrong else _STYLES.get(piece.author, "dim")
+        if piece.is_trained:
+            style += " underline"
+        shown.append(printable(text), style=style)
     return shown
-
-
-def _style(piece: ShownPiece) -> str:
-    style = _STYLES.get(piece.author, "dim")
-    if piece.is_wrong:
-        style = _WRONG
-    return f"{style} underline" if piece.is_trained else style
 
 
 def _window(pieces: tuple[ShownPiece, ...]) -> Iterator[tuple[str, ShownPiece]]:

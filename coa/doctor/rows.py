@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.doctor.chat_rows import ChatReader
-from coa.doctor.findings import Fault, Finding, MaskedRow
+from coa.doctor.findings import Fault, MaskedRow, refused_row
 from coa.doctor.finished_rows import FinishedReader
 from coa.doctor.set_rows import SetReader
 from coa.doctor.turns import turn_marks
@@ -46,11 +46,8 @@ class Readers(NamedTuple):
     ) -> "Readers":
         """Make the readers.
 
-        Args:
-            tokenizer: The tokenizer.
-            chat_template: The text of a chat template; empty: the tokenizer's own.
-            prompt_end: What prompts of finished rows end with; empty: it is looked for.
-            prompt: The student's, for rows of this project's sets; None: they keep their own.
+        An empty `chat_template` is the tokenizer's own, an empty `prompt_end` is looked for, and
+        without the student's `prompt` rows of this project's sets keep their own.
         """
         encoder = PieceEncoder(tokenizer)
         template = chat_template or getattr(tokenizer, "chat_template", None) or ""
@@ -65,16 +62,12 @@ class Readers(NamedTuple):
             return self.of_finished.read(row_id, values)
         if values.get("messages") is None:
             columns = ", ".join(sorted(values))[:200]
-            return unreadable(row_id, f"neither `input_ids` nor `messages`; columns {columns}")
+            detail = f"neither `input_ids` nor `messages`; columns {columns}"
+            return refused_row(row_id, Fault.UNREADABLE, detail)
         if self.of_chats is None:
-            return unreadable(row_id, "messages, and no chat template: set doctor.chat_template")
+            detail = "messages, and no chat template: set doctor.chat_template"
+            return refused_row(row_id, Fault.UNREADABLE, detail)
         return self.of_chats.read(row_id, values)
-
-
-def unreadable(row_id: str, detail: str) -> MaskedRow:
-    """Return a row about which nothing is known but the reason."""
-    noticed = (Finding(Fault.UNREADABLE, detail=detail),)
-    return MaskedRow(row_id, (), (), (), noticed, has_mask=False)
 
 
 def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
@@ -87,43 +80,31 @@ def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
     folder = ASSEMBLED / name
     if "/" not in name and folder.is_dir():
         name = str(folder / "*.parquet")
-    if _is_saved(Path(name)):
+    if any((Path(name) / file).is_file() for file in _SAVED):
         yield from _saved_rows(Path(name), readers)
         return
     for path in find_files(name):
+        columns: set[str] = set()
         if path.suffix == ".parquet":
-            yield from _parquet_rows(path, readers)
-            continue
-        for found in read_foreign_file(path, _MAX_ROW_BYTES):
-            row_id = f"{path.name}:{found.number}"
-            if isinstance(found.values, UnreadableError):
-                error = found.values
-                detail = f"{error.reason} at character {error.character}: {error.detail}"
-                yield unreadable(row_id, detail)
-            else:
-                yield readers.read(_row_id(found.values, row_id), found.values)
+            columns = set(tables.open_parquet(path).schema_arrow.names)
+        if columns.issuperset(tables.required_columns(GradedTrajectory)):
+            for trajectory in tables.read_table(path, GradedTrajectory):
+                yield readers.of_sets.read_trajectory(trajectory)
+        elif columns.issuperset(tables.required_columns(PreferencePair)):
+            for pair in tables.read_table(path, PreferencePair):
+                yield from readers.of_sets.read_pair(pair)
+        else:
+            yield from _rows_of_others(path, readers)
 
 
-def _parquet_rows(path: Path, readers: Readers) -> Iterator[MaskedRow]:
-    file = tables.open_parquet(path)
-    columns = file.schema_arrow.names
-    if not set(tables.required_columns(GradedTrajectory)) - set(columns):
-        for trajectory in tables.read_table(path, GradedTrajectory):
-            yield readers.of_sets.read_trajectory(trajectory)
-        return
-    if not set(tables.required_columns(PreferencePair)) - set(columns):
-        for pair in tables.read_table(path, PreferencePair):
-            yield from readers.of_sets.read_pair(pair)
-        return
-    number = 0
-    for batch in tables.parquet_batches(path, file, columns):
-        for values in batch.to_pylist():
-            number += 1
-            yield readers.read(_row_id(values, f"{path.name}:{number}"), values)
-
-
-def _is_saved(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _SAVED)
+def _rows_of_others(path: Path, readers: Readers) -> Iterator[MaskedRow]:
+    for number, values in read_foreign_file(path, _MAX_ROW_BYTES):
+        row_id = f"{path.name}:{number}"
+        if isinstance(values, UnreadableError):
+            detail = f"{values.reason} at character {values.character}: {values.detail}"
+            yield refused_row(row_id, Fault.UNREADABLE, detail)
+        else:
+            yield readers.read(_row_id(values, row_id), values)
 
 
 def _saved_rows(folder: Path, readers: Readers) -> Iterator[MaskedRow]:

@@ -34,10 +34,8 @@ class Reading(NamedTuple):
 def read_turn(text: str, *, is_whole: bool, is_opened: bool = False) -> Reading:
     """Read who wrote a turn of the policy.
 
-    Args:
-        text: The turn.
-        is_whole: Whether the turn is a whole trajectory, which must end in an answer.
-        is_opened: Whether the prompt before it ends with the opening of our thinking.
+    A turn that is a whole trajectory must end in an answer; `is_opened` says whether the prompt
+    before it ends with the opening of our thinking.
     """
     if not has_own_tags(text):
         observed = _FOREIGN_OBSERVATION.search(text)

@@ -61,10 +61,7 @@ class Turn(NamedTuple):
 def policy_turns(text: str, marks: TurnMarks | None, prompt_end: str) -> list[Turn]:
     """Find the policy's turns in a text; none where nothing shows where the prompt ends.
 
-    Args:
-        text: The whole text.
-        marks: Those of the chat template.
-        prompt_end: What the prompt ends with; empty: the marks, or the opening of our thinking.
+    Without a `prompt_end`, the marks or the opening of our thinking show it.
     """
     if not prompt_end and marks is not None and marks.assistant in text:
         return list(_marked_turns(text, marks))
