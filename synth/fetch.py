@@ -237,14 +237,6 @@ def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
     where = " ".join(part for part in parts if part)
     try:
         yield
-    except ConnectionError as error:
-        fix = (
-            "check the network and HF_ENDPOINT; "
-            "with HF_HUB_OFFLINE=1 only what was downloaded before is there"
-        )
-        raise ServiceError(
-            "the Hub cannot be reached", where=where, got=_line(error), fix=fix
-        ) from error
     except FileNotFoundError as error:
         fix = "check fetch.repository and fetch.revision; a private repository needs HF_TOKEN"
         raise InputError(
@@ -252,8 +244,8 @@ def _readable_errors(source: HubSource, revision: str) -> Iterator[None]:
         ) from error
     except (OSError, HTTPError) as error:
         fix = (
-            "check the network and the free space of the Hub's cache (HF_HOME), "
-            "then run the same command again"
+            "check the network, HF_ENDPOINT and the free space of HF_HOME, then run the same "
+            "command again; with HF_HUB_OFFLINE=1 only what was downloaded before is there"
         )
         raise ServiceError("the download failed", where=where, got=_line(error), fix=fix) from error
     except (ValueError, RuntimeError, DatasetsError) as error:
@@ -279,22 +271,13 @@ def _write(out: Path, rows: "Dataset", metadata: dict[str, str], limit: int) -> 
     count: int = rows.num_rows
     if limit:
         count = min(limit, count)
-    schema = rows.features.arrow_schema.with_metadata(metadata)
+    table = rows.select(range(count)).data.table.replace_schema_metadata(metadata)
     try:
-        with (
-            replacing(out) as partial,
-            pq.ParquetWriter(partial, schema, compression="zstd") as writer,
-        ):
-            chosen = rows.with_format("arrow").select(range(count))
-            for batch in chosen.iter(_ROWS_PER_GROUP):
-                writer.write_table(_as_table(batch, schema))
+        with replacing(out) as partial:
+            pq.write_table(table, partial, row_group_size=_ROWS_PER_GROUP, compression="zstd")
     except OSError as error:
         raise writing_error(out, error) from error
     return count
-
-
-def _as_table(batch: pa.Table, schema: pa.Schema) -> pa.Table:
-    return batch.cast(schema.with_metadata(None)).replace_schema_metadata(schema.metadata)
 
 
 def fetch_all(files: Sequence[FetchParams]) -> str:

@@ -20,7 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
+
+import msgspec
 
 from coa.errors import InputError
 from coa.foreign.files import find_files, read_foreign_file
@@ -80,7 +82,7 @@ class IngestParams:
     files: tuple[ForeignFile, ...] = ()
     """One after another, into one set of tables: a question that two files ask is one question,
     with the gold answers of the first."""
-    max_row_bytes: int = 4_000_000
+    max_row_bytes: Annotated[int, msgspec.Meta(ge=1)] = 4_000_000
     """Largest size of a line; longer ones are dropped unread."""
 
 
@@ -167,11 +169,7 @@ class Ingestion:
     def _read(
         self, values: Mapping[str, Any], entry: ForeignFile, path: Path, line: int
     ) -> Ingested:
-        """Read one row of a file as a trajectory with its question.
-
-        Raises:
-            UnreadableError: the row cannot be used.
-        """
+        """Read one row of a file as a trajectory with its question."""
         row = read_foreign_row(values, entry.format)
         question_id = self._questions.identify(row, entry.split, str(path))
         index = self.first_index + self._given[question_id, row.mode]
@@ -234,23 +232,15 @@ def to_trajectory(
     )
 
 
-def ingest(params: IngestParams, first_index: int = 0) -> Iterator[Ingested | DroppedLine]:
+def ingest(params: IngestParams) -> Iterator[Ingested | DroppedLine]:
     """Yield every row of all files, in order and in its own tags, or why it cannot be read.
 
     Raises:
-        InputError: a file is missing, or the split or the size of a row is not valid.
+        InputError: a file is missing, or a split is unknown.
     """
-    ingestion = _ingestion(params, first_index)
+    ingestion = Ingestion(params.max_row_bytes)
     for entry in params.files:
         yield from ingestion.rows(entry)
-
-
-def _ingestion(params: IngestParams, first_index: int) -> Ingestion:
-    if params.max_row_bytes < 1:
-        raise InputError(
-            "no row fits into ingest.max_row_bytes", expected="at least 1", got=params.max_row_bytes
-        )
-    return Ingestion(params.max_row_bytes, first_index)
 
 
 def _dropped(file: str, line: int, error: UnreadableError) -> DroppedLine:
@@ -357,7 +347,7 @@ def main(arguments: Sequence[str]) -> str:
             expected="a list such as [{path: data/raw/rows.jsonl, split: train}]",
         )
     is_trial = check_inputs(params, RECORDED.as_posix(), "files")
-    ingestion = _ingestion(settings, first_index(params))
+    ingestion = Ingestion(settings.max_row_bytes, first_index(params))
     with Tables(load_prompts(params), is_trial=is_trial) as out:
         for entry in settings.files:
             out.write_entry(entry, ingestion)

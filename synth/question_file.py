@@ -102,7 +102,7 @@ def read_file(file: QuestionFile, *, drops_bad_rows: bool) -> Iterator[JudgedRow
     absent_sources = set(file.keeps)
     first_dropped: DroppedQuestion | None = None
     num_read = 0
-    for row in _decoded_rows(file, drops_bad_rows=drops_bad_rows):
+    for row in _rows(file, drops_bad_rows=drops_bad_rows):
         outcome = _judge(row, file, drops_bad_rows=drops_bad_rows)
         if isinstance(outcome, DroppedQuestion):
             first_dropped = first_dropped or outcome
@@ -174,22 +174,6 @@ def _fix(reason: RefusalReason, params: QuestionFile) -> str:
         "mend or remove the row, check format and columns of the file in questions.files, "
         "or leave such rows out: questions.drops_bad_rows"
     )
-
-
-def _decoded_rows(params: QuestionFile, *, drops_bad_rows: bool) -> Iterator[SourceRow]:
-    """Read the rows; in a parquet file, text that is not UTF-8 fails only when it is decoded."""
-    where = f"{params.path}, row 0"
-    try:
-        for row in _rows(params, drops_bad_rows=drops_bad_rows):
-            where = row.where
-            yield row
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{params.path} is not UTF-8",
-            where=f"after {where}",
-            got=error,
-            fix="write the file again with UTF-8 text",
-        ) from error
 
 
 def _rows(params: QuestionFile, *, drops_bad_rows: bool) -> Iterator[SourceRow]:

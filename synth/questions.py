@@ -263,11 +263,6 @@ def _repeated(question: Question, place: Place, owner: Place) -> InputError:
     )
 
 
-def _listed(params: QuestionParams) -> str:
-    names = [file.path for file in params.files]
-    return names[0] if len(names) == 1 else f"{len(names)} files"
-
-
 def main(arguments: Sequence[str]) -> str:
     """Read, check and write the questions; return the summary line."""
     settings = Params.load("questions", arguments)
@@ -290,27 +285,21 @@ def main(arguments: Sequence[str]) -> str:
             else:
                 left_out += 1
     set_aside = sum(file.num_validation for file in params.files)
-    _write_metrics(counts, set_aside, left_out, reasons)
+    figures = {
+        **counts,
+        "set_aside_for_validation": set_aside,
+        "of_other_sources": left_out,
+        "dropped": {str(reason): reasons[reason] for reason in RefusalReason},
+    }
+    write_metrics("questions", figures)
     shown = [f"{count:,} {split}" for split, count in counts.items()]
     if set_aside:
         shown.append(f"{set_aside:,} of the validation questions taken from train")
     if left_out:
         shown.append(f"{left_out:,} of other sources left out")
     shown += [f"{count:,} dropped: {reason}" for reason, count in reasons.items()]
-    return f"{OUT}: {table.num_rows:,} questions from {_listed(params)} ({', '.join(shown)})"
-
-
-def _write_metrics(
-    counts: dict[str, int], set_aside: int, left_out: int, reasons: Counter[RefusalReason]
-) -> None:
-    by_reason = {str(reason): reasons[reason] for reason in RefusalReason}
-    figures = {
-        **counts,
-        "set_aside_for_validation": set_aside,
-        "of_other_sources": left_out,
-        "dropped": by_reason,
-    }
-    write_metrics("questions", figures)
+    origin = params.files[0].path if len(params.files) == 1 else f"{len(params.files)} files"
+    return f"{OUT}: {table.num_rows:,} questions from {origin} ({', '.join(shown)})"
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def changed(index: int, text: str | None = None, *, trained: bool) -> list[tuple
 
 def examine(tokenizer: Any, row: dict[str, Any], **settings: str) -> Examination:
     """Examine a row as the command does."""
-    given = {"format_name": "auto", "chat_template": "", "prompt_end": "", **settings}
+    given = {"chat_template": "", "prompt_end": "", **settings}
     readers = Readers.of(tokenizer, **given)
     return Doctor.of(tokenizer).examine(readers.read("row", row))
 
@@ -58,11 +58,7 @@ def faults(tokenizer: Any, row: dict[str, Any], **settings: str) -> list[Fault]:
 def string_search_row(tokenizer: Any, text: str, *, masks_to_end: bool) -> dict[str, list[int]]:
     """Mask a row as AutoCoA's released code does: the ids are searched for those of the tags.
 
-    Args:
-        tokenizer: The tokenizer.
-        text: The row, which is encoded as a whole.
-        masks_to_end: What happens to an observation whose closing tag is not found: all after it is
-            masked, or nothing.
+    If the closing tag of an observation is not found, all after it is masked, or nothing.
     """
     ids = encode(tokenizer, text)
     trained = [True] * len(ids)

@@ -49,33 +49,20 @@ def test_an_observation_that_is_trained_is_found(name: str) -> None:
 
 
 @every_tokenizer
-def test_a_policy_that_is_masked_is_found(name: str) -> None:
+def test_a_masked_policy_a_trained_prompt_and_a_missing_or_masked_end_are_found(name: str) -> None:
     tokenizer, _ = load(name)
-    assert faults(tokenizer, piecewise(tokenizer, changed(3, trained=False))) == [
-        Fault.POLICY_MASKED
-    ]
-
-
-@every_tokenizer
-def test_a_prompt_that_is_trained_is_found(name: str) -> None:
-    tokenizer, _ = load(name)
-    assert faults(tokenizer, piecewise(tokenizer, changed(0, trained=True))) == [
-        Fault.PROMPT_TRAINED
-    ]
-
-
-@every_tokenizer
-def test_ids_without_labels_are_trained_whole(name: str) -> None:
-    tokenizer, _ = load(name)
-    row = {"input_ids": piecewise(tokenizer, CLEAN)["input_ids"]}
-    assert faults(tokenizer, row) == [Fault.OBSERVATION_TRAINED, Fault.PROMPT_TRAINED]
-
-
-@every_tokenizer
-def test_a_row_without_a_trained_token_is_found(name: str) -> None:
-    tokenizer, _ = load(name)
+    planted = {
+        Fault.POLICY_MASKED: changed(3, trained=False),
+        Fault.PROMPT_TRAINED: changed(0, trained=True),
+        Fault.END_MISSING: CLEAN[:-1],
+        Fault.END_MASKED: changed(4, tokenizer.eos_token, trained=False),
+    }
+    for fault, pieces in planted.items():
+        assert faults(tokenizer, piecewise(tokenizer, pieces)) == [fault]
     row = piecewise(tokenizer, [(text, False) for text, _ in CLEAN])
     assert faults(tokenizer, row)[0] is Fault.NOTHING_TRAINED
+    whole = {"input_ids": row["input_ids"]}  # without labels every token is trained
+    assert faults(tokenizer, whole) == [Fault.OBSERVATION_TRAINED, Fault.PROMPT_TRAINED]
 
 
 @every_tokenizer
@@ -106,16 +93,6 @@ def test_labels_of_other_tokens_are_found() -> None:
     row = piecewise(tokenizer, CLEAN)
     labels = [label if label == IGNORED else label + 1 for label in row["labels"]]
     assert faults(tokenizer, {**row, "labels": labels}) == [Fault.LABELS_DIFFER]
-
-
-@every_tokenizer
-def test_a_missing_or_masked_end_is_found(name: str) -> None:
-    tokenizer, _ = load(name)
-    end = tokenizer.eos_token
-    missing = piecewise(tokenizer, CLEAN[:-1])
-    masked = piecewise(tokenizer, changed(4, end, trained=False))
-    assert faults(tokenizer, missing) == [Fault.END_MISSING]
-    assert faults(tokenizer, masked) == [Fault.END_MASKED]
 
 
 def test_a_doubled_beginning_is_found() -> None:
@@ -183,16 +160,22 @@ def test_tokens_across_a_border_are_found_with_their_text() -> None:
     assert straddled[0].detail.startswith(">\n<search_result>")
 
 
-def test_rows_longer_than_the_limit_and_rows_that_are_no_rows_are_found() -> None:
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"input_ids": [1, 2], "labels": [1]},
+        {"input_ids": [10**9], "labels": [1]},
+        {"input_ids": [], "labels": []},
+        {"input_ids": "abc", "labels": [1, 2, 3]},
+        {"input_ids": 3, "labels": 3},
+        {"input_ids": [[1, 2]], "labels": [[1, 2]]},
+        {"question": "who"},
+        {"messages": [{"role": "user", "content": "a chat without a template"}]},
+    ],
+)
+def test_a_row_that_is_none_is_unreadable(row: dict[str, Any]) -> None:
     tokenizer, _ = load("byte_level")
-    row: dict[str, Any] = piecewise(tokenizer, CLEAN)
-    assert faults(tokenizer, {**row, "labels": row["labels"][1:]}) == [Fault.UNREADABLE]
-    assert faults(tokenizer, {"input_ids": [10**9], "labels": [1]}) == [Fault.UNREADABLE]
-    assert faults(tokenizer, {"input_ids": [], "labels": []}) == [Fault.UNREADABLE]
-    assert faults(tokenizer, {"input_ids": "abc", "labels": [1, 2, 3]}) == [Fault.UNREADABLE]
-    assert faults(tokenizer, {"input_ids": 3, "labels": 3}) == [Fault.UNREADABLE]
-    assert faults(tokenizer, {"input_ids": [[1, 2]], "labels": [[1, 2]]}) == [Fault.UNREADABLE]
-    assert faults(tokenizer, {"question": "who"}) == [Fault.UNREADABLE]
+    assert faults(tokenizer, row) == [Fault.UNREADABLE]
 
 
 @given(st.lists(st.tuples(st.integers(0, 299), st.sampled_from([-100, 0, 1, 7])), min_size=1))

@@ -10,7 +10,7 @@ from coa.doctor.alignment import Aligner
 from coa.doctor.examine import Doctor
 from coa.doctor.findings import Fault
 from coa.doctor.rows import Readers
-from coa.doctor.tags import folded_tags, own_tags, unsearchable_tags
+from coa.doctor.tags import folded_tags, own_tags
 from coa.records.protocol import parse
 from coa.records.question import Question
 from coa.records.tokens import PieceEncoder
@@ -21,7 +21,11 @@ NAMES = ("byte_level", "byte_level_special_tags", "llama2", "unigram_always")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
-def assert_aligned(name: str, text: str, *, cut: int = 0) -> None:
+@pytest.mark.parametrize("name", NAMES)
+@given(text=TEXT, cut=st.integers(0, 3))
+def test_tokens_cover_every_text_in_order_even_when_cut_inside_a_character(
+    name: str, text: str, cut: int
+) -> None:
     tokenizer, encoder = load(name)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     ids = ids[: len(ids) - cut]
@@ -34,14 +38,6 @@ def assert_aligned(name: str, text: str, *, cut: int = 0) -> None:
         assert start <= position <= end
         position = end
     assert position == len(decoded)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@given(text=TEXT, cut=st.integers(0, 3))
-def test_tokens_cover_every_text_in_order_even_when_cut_inside_a_character(
-    name: str, text: str, cut: int
-) -> None:
-    assert_aligned(name, text, cut=cut)
 
 
 def test_all_tokens_of_one_character_hold_it_and_no_token_of_the_next() -> None:
@@ -81,17 +77,8 @@ def test_a_tokenizer_that_folds_text_is_found_with_its_tags() -> None:
     folded = list(folded_tags(own_tags(), encoder))
     assert {finding.fault for finding in folded} == {Fault.TAG_FOLDED}
     assert "<think> becomes" in " ".join(finding.detail for finding in folded)
-    readers = Readers.of(tokenizer, format_name="auto", chat_template="", prompt_end="")
+    readers = Readers.of(tokenizer, chat_template="", prompt_end="")
     question = Question("q", "who?", ("Ada",), "", "", "train", None)
     row = make_graded(question, parse("The Ada.\n</think>\n\n\\boxed{Ada}"))
     examined = Doctor.of(tokenizer).examine(readers.of_sets.read_trajectory(row))
     assert [finding.fault for finding in examined.findings] == [Fault.TEXT_CHANGED]
-
-
-def test_tags_whose_tokens_depend_on_their_neighbours_are_named() -> None:
-    _, plain = load("qwen2")
-    _, with_tags = load("byte_level_special_tags")
-    tags = own_tags()
-    assert "<search_result>" in unsearchable_tags(tags, plain)
-    assert unsearchable_tags(tags, with_tags) == []
-    assert list(folded_tags(tags, plain)) == []

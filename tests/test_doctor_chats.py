@@ -80,9 +80,12 @@ def test_a_right_template_is_clean_and_all_authors_are_told_apart() -> None:
     assert examined.counts["policy"].tokens == examined.counts["policy"].trained
 
 
-def test_a_template_that_puts_observations_into_the_assistants_turn_is_found() -> None:
+def test_a_template_that_moves_drops_or_trains_the_wrong_texts_is_found() -> None:
     without = [{**message, "reasoning_content": None} for message in MESSAGES]
     assert chat_faults(ONE_TURN, without) == [Fault.OBSERVATION_TRAINED]
+    assert set(chat_faults(MOVES)) == {Fault.REASONING_MOVED, Fault.CONTENT_DROPPED}
+    assert set(chat_faults(DROPS)) == {Fault.CONTENT_DROPPED}
+    assert chat_faults(UNMARKED) == [Fault.TEMPLATE_HAS_NO_MASK]
 
 
 def test_a_template_that_strips_the_reasoning_of_earlier_turns_is_found() -> None:
@@ -90,18 +93,6 @@ def test_a_template_that_strips_the_reasoning_of_earlier_turns_is_found() -> Non
     examined = examine(tokenizer, {"messages": MESSAGES}, chat_template=STRIPS)
     assert [finding.fault for finding in examined.findings] == [Fault.REASONING_DROPPED]
     assert examined.findings[0].detail == THOUGHT
-
-
-def test_a_template_that_moves_reasoning_behind_its_content_is_found() -> None:
-    assert set(chat_faults(MOVES)) == {Fault.REASONING_MOVED, Fault.CONTENT_DROPPED}
-
-
-def test_a_template_that_drops_contents_is_found() -> None:
-    assert set(chat_faults(DROPS)) == {Fault.CONTENT_DROPPED}
-
-
-def test_a_template_without_a_mask_is_found_and_its_mask_not_judged() -> None:
-    assert chat_faults(UNMARKED) == [Fault.TEMPLATE_HAS_NO_MASK]
 
 
 def test_a_template_that_refuses_a_row_is_a_finding() -> None:

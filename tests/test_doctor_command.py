@@ -124,7 +124,6 @@ def test_rows_longer_than_max_tokens_are_findings() -> None:
     [
         ([], "doctor.set is empty"),
         (["set=missing.jsonl"], "is missing"),
-        (["set=saved", "format=nonsense"], "unknown format"),
         (["set=saved", "chat_template=missing.jinja"], "cannot read the chat template"),
         (["set=saved", "tokenizer=nowhere"], "nowhere"),
     ],

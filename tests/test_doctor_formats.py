@@ -21,25 +21,10 @@ OTHERS: dict[str, Pieces] = {
         ("\n\n<information>Doc 1(Title: Book) by Ada</information>\n\n", False),
         ("<think> So. </think>\n<answer> Ada </answer>", True),
     ),
-    "research": (
-        ("<think> I look. </think> <search> the book </search>", True),
-        (" <result>\nby Ada\n</result>", False),
-        ("\n<think> So. </think> <answer> \\boxed{Ada} </answer>", True),
-    ),
-    "search_o1": (
-        ("I look.\n\n<|begin_search_query|>the book<|end_search_query|>", True),
-        ("\n\n<|begin_search_result|>by Ada<|end_search_result|>\n\n", False),
-        ("So it is.\n\n\\boxed{Ada}", True),
-    ),
     "r1_searcher": (
         ("I look. <|begin_of_query|> the book <|end_of_query|>", True),
         ("\n\n<|begin_of_documents|>\n(1)by Ada\n<|end_of_documents|>\n\n", False),
         ("So.</think>\n\n<answer> Ada </answer>", True),
-    ),
-    "react": (
-        ("Thought: I look.\nAction: search[the book]", True),
-        ("\nObservation: by Ada\n", False),
-        ("Thought: So.\nAction: finish[Ada]", True),
     ),
     "reflexion": (
         ("Thought 1: I look.\nAction 1: Search[the book]", True),
@@ -78,7 +63,7 @@ def test_authors_of_token_ids_in_the_tags_of_others_are_unknown(
         row = piecewise(tokenizer, pieces)
         examined = examine(tokenizer, row, prompt_end="### Response:\n")
         assert [finding.fault for finding in examined.findings] == [Fault.AUTHORS_UNKNOWN]
-        assert "bring the rows as text" in examined.findings[0].detail
+        assert "import the rows as text" in examined.findings[0].detail
         assert "policy" not in examined.counts
 
 
@@ -87,13 +72,6 @@ def test_a_prompt_is_judged_where_the_rest_is_unknown() -> None:
     pieces = [(PROMPT[0], True), *OTHERS["search_r1"], END_PIECE]
     found = faults(tokenizer, piecewise(tokenizer, pieces), prompt_end="### Response:\n")
     assert set(found) == {Fault.AUTHORS_UNKNOWN, Fault.PROMPT_TRAINED}
-
-
-def test_an_observation_that_follows_no_call_is_the_policys() -> None:
-    tokenizer, _ = load("byte_level")
-    called, seen, answered = OURS
-    forged = [PROMPT, called, seen, (f"I recall. {seen[0]}", True), answered, END_PIECE]
-    assert faults(tokenizer, piecewise(tokenizer, forged)) == [Fault.OBSERVATION_FORGED]
 
 
 def test_a_prompt_that_nothing_marks_is_not_judged_unless_its_end_is_given() -> None:

@@ -1,6 +1,5 @@
 """Examine real rows of every kind: a thousand right ones are clean, no planted fault escapes."""
 
-import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,31 +31,21 @@ pytestmark = [
 ]
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
 R1_SEARCHER = ("r1searcher_hotpotqa_qwen", "r1searcher_hotpotqa_llama")
-FIREACT = (
-    "fireact_hotpotdev500_llama2_13b",
-    "fireact_finetune_hotpotqa_multimethod",
-    "fireact_hotpotdev500_gpt35ft",
-)
 QUESTION = Question("q", "who?", ("Ada",), "", "", "train", None)
 NUM_ROWS = 1000
 NUM_PLANTED = 100
 
 
-def foreign_rows(names: Sequence[str]) -> Iterator[ForeignRow]:
-    """Read the first thousand rows that can be read."""
-    for name in names:
+@cache
+def real_rows() -> list[ForeignRow]:
+    """Read a thousand rows of R1-Searcher, all of which can be read."""
+    rows = []
+    for name in R1_SEARCHER:
         path = REAL / "trajectories" / f"trajectories_{name}.jsonl"
         for found in read_foreign_file(path, 10**7):
             assert not isinstance(found.values, UnreadableError)
-            try:
-                yield read_foreign_row(found.values)
-            except UnreadableError:
-                continue
-
-
-@cache
-def rows_of(names: Sequence[str]) -> list[ForeignRow]:
-    return list(itertools.islice(foreign_rows(names), NUM_ROWS))
+            rows.append(read_foreign_row(found.values))
+    return rows[:NUM_ROWS]
 
 
 def own_steps(row: ForeignRow) -> tuple[Step, ...]:
@@ -65,7 +54,7 @@ def own_steps(row: ForeignRow) -> tuple[Step, ...]:
 
 def readers(chat_template: str = "") -> Readers:
     tokenizer, _ = load("qwen2")
-    return Readers.of(tokenizer, format_name="auto", chat_template=chat_template, prompt_end="")
+    return Readers.of(tokenizer, chat_template=chat_template, prompt_end="")
 
 
 def found_in(rows: Iterator[MaskedRow]) -> tuple[int, Counter[Fault]]:
@@ -93,7 +82,7 @@ def labelled(prompt: str, steps: Sequence[Step], encoder: PieceEncoder) -> dict[
 
 def test_a_thousand_rows_of_our_own_sets_are_clean() -> None:
     graded = []
-    for row in rows_of(R1_SEARCHER):
+    for row in real_rows():
         prompt = f"{row.question}\n\n<think>\n"
         graded.append(make_graded(QUESTION, own_steps(row), prompt=prompt))
     read = readers().of_sets.read_trajectory
@@ -104,26 +93,11 @@ def test_a_thousand_rows_as_the_export_writes_token_ids_are_clean() -> None:
     tokenizer, encoder = load("qwen2")
     read = readers().of_finished.read
     rows = []
-    for row in rows_of(R1_SEARCHER):
+    for row in real_rows():
         graded = make_graded(QUESTION, own_steps(row))
         prompt = f"Question: {row.question}\n\n<think>\n"
         rows.append(tokenised_row(graded.trajectory, prompt, encoder, tokenizer.eos_token_id))
     assert found_in(read("row", row) for row in rows) == (NUM_ROWS, {})
-
-
-@pytest.mark.parametrize("names", [R1_SEARCHER, FIREACT], ids=["r1_searcher", "fireact"])
-def test_a_thousand_foreign_rows_are_clean_as_text_and_of_unknown_authors_as_token_ids(
-    names: Sequence[str],
-) -> None:
-    _, encoder = load("qwen2")
-    found = rows_of(names)
-    read_foreign = readers().of_sets.read_foreign
-    assert found_in(read_foreign("row", row) for row in found) == (NUM_ROWS, {})
-    read = readers().of_finished.read
-    finished = (labelled(row.prompt, row.steps, encoder) for row in found)
-    num_rows, faults = found_in(read("row", row) for row in finished)
-    assert num_rows == NUM_ROWS
-    assert set(faults) == {Fault.AUTHORS_UNKNOWN}
 
 
 def as_messages(row: ForeignRow) -> list[dict[str, str]]:
@@ -141,7 +115,7 @@ def as_messages(row: ForeignRow) -> list[dict[str, str]]:
 def test_a_thousand_chats_are_clean_under_a_right_template() -> None:
     template = (REAL / "tokenizer_qwen2/qwen2_5_training.jinja").read_text(encoding="utf-8")
     read = readers(template).read
-    rows = [{"messages": as_messages(row)} for row in rows_of(R1_SEARCHER)]
+    rows = [{"messages": as_messages(row)} for row in real_rows()]
     assert found_in(read("row", row) for row in rows) == (NUM_ROWS, {})
 
 
@@ -196,7 +170,7 @@ def test_a_fault_that_is_planted_in_real_rows_is_found_in_every_one(
     _, encoder = load("qwen2")
     read = readers().of_finished.read
     rows = []
-    for row in rows_of(R1_SEARCHER)[:NUM_PLANTED]:
+    for row in real_rows()[:NUM_PLANTED]:
         steps = own_steps(row)
         if len(render(steps)) < 8000 and any(step.tool for step in steps):
             rows.append(plant(labelled(f"{row.question}\n\n<think>\n", steps, encoder)))

@@ -197,7 +197,6 @@ def test_a_file_of_another_revision_or_length_or_a_broken_one_is_downloaded_agai
     assert metadata[b"coa.revision"] == commit.oid.encode()
 
 
-@pytest.mark.slow
 @needs_datasets
 def test_a_file_that_fails_is_named_and_the_same_command_goes_on(tmp_path: Path) -> None:
     store = Store(tmp_path / "hub")
@@ -214,16 +213,6 @@ def test_a_file_that_fails_is_named_and_the_same_command_goes_on(tmp_path: Path)
     with serving(tmp_path / "hub") as url:
         done = run(tmp_path, url, "suite=paper")
     assert done.stdout.strip() == "7 files are there, 6 of them were there before", done.stderr
-
-
-@needs_datasets
-def test_without_a_hub_every_file_is_named(tmp_path: Path) -> None:
-    done = run(tmp_path, "http://127.0.0.1:9", "suite=paper", HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
-    assert "7 of 7 files were not downloaded" in done.stderr
-    for file in SUITES[Suite.PAPER]:
-        assert f"{file.out}: the Hub cannot be reached" in done.stderr
-    assert not (tmp_path / "data").exists()
 
 
 def test_somebody_elses_file_ends_the_command_and_stays(tmp_path: Path) -> None:

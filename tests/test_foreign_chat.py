@@ -1,7 +1,6 @@
 """Test foreign chats: every spelling gives the same steps, and each text has one author."""
 
 import json
-import time
 from typing import Any
 
 import pytest
@@ -85,42 +84,21 @@ def test_what_is_written_is_read_and_said_in_our_tags(spelling: Spelling, run: R
     assert normalise(boxed) == normalise(protocol.neutralise(run.answer).strip())
 
 
-@pytest.mark.parametrize("spelling", [Spelling.THINK, Spelling.TONGYI])
-@given(run=RUNS)
-@settings(max_examples=40)
-def test_the_steps_joined_are_the_texts_of_the_messages(spelling: Spelling, run: Run) -> None:
-    row = chat_row(spelling, run)
-    written = ""
-    for message in row["messages"][2:]:
-        written += message["content"]
-        for call in message.get("tool_calls", ()):
-            written += call["function"]["arguments"]
-    assert protocol.render(read_foreign_row(row).steps) == written
-
-
-def test_a_prompt_and_a_completion_are_one_chat() -> None:
-    row = chat_row(Spelling.DEEPSEEK, PARIS)
+def test_the_columns_of_the_question_are_read() -> None:
+    row = chat_row(Spelling.THINK, PARIS) | {"question": "Which city?", "question_id": 7}
     items = row.pop("messages")
     split = {**row, "prompt": items[:2], "completion": items[2:]}
-    assert read_foreign_row(split).steps == read_foreign_row({**row, "messages": items}).steps
-
-
-def test_the_columns_of_the_question_are_read() -> None:
-    row = chat_row(Spelling.THINK, PARIS) | {
-        "question": "Which city?",
-        "question_id": 7,
-        "answer": "first",
-        "reward_model": {"style": "rule", "ground_truth": {"target": ["Paris", "Paris, France"]}},
-    }
-    found = read_foreign_row(row)
-    assert (found.question, found.question_id) == ("Which city?", "7")
-    assert found.gold_answers == ("first",)
+    for found in (read_foreign_row({**row, "messages": items}), read_foreign_row(split)):
+        assert (found.question, found.question_id) == ("Which city?", "7")
+        assert prediction(found.steps) == "Paris"
 
 
 @pytest.mark.parametrize(
     ("columns", "golds"),
     [
         ({"answer": ["Paris", " "], "info": "text"}, ("Paris",)),
+        ({"golden_answers": ["Paris", "Lutetia"]}, ("Paris", "Lutetia")),
+        ({"gts": {"target": ["Paris"]}}, ("Paris",)),
         ({"info": "text", "reward_model": "rule"}, ()),
         ({"reward_model": {"ground_truth": {"target": ["Paris", 75]}}}, ("Paris", "75")),
         ({"reward_spec": {"ground_truth": "Paris"}}, ("Paris",)),
@@ -148,17 +126,6 @@ def test_a_call_that_was_never_answered_is_cut_and_noted() -> None:
     (call, _) = [step for step in own(read_foreign_row(row)) if step.kind is StepKind.ACTION]
     assert call.argument == "Eiffel Tower city"
     assert json.loads(call.cut_calls[0]) == {"name": "search", "arguments": '{"query": "b"}'}
-
-
-def test_a_python_call_of_tongyi_is_its_code() -> None:
-    code = "print('<b>')\nx = {}"
-    written = {"name": "PythonInterpreter", "arguments": {}}
-    call = f"<tool_call>\n{json.dumps(written)}\n<code>\n{code}\n</code>\n</tool_call>"
-    row = chat_row(Spelling.TONGYI, PARIS)
-    row["messages"][2]["content"] = f"<think>\nI compute.\n</think>\n{call}"
-    steps = own(read_foreign_row(row))
-    assert (steps[1].tool, steps[1].argument) == ("python_interpreter", code)
-    assert json.loads(steps[1].transcribed or "") == {"code": code}
 
 
 @pytest.mark.parametrize(
@@ -203,21 +170,10 @@ def test_an_empty_response_and_a_failed_tool_are_told_apart() -> None:
     st.lists(
         st.sampled_from(
             [
-                "<think>",
-                "</think>",
-                "<tool_call>",
-                "</tool_call>",
-                "<tool_response>",
-                "</tool_response>",
-                "<answer>",
-                "</answer>",
+                *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>"),
+                *("</tool_response>", "<answer>", "</answer>", "a", "\n", "<begin_search>"),
+                *("</end_search>", "\\boxed{", "}"),
                 '{"name": "search", "arguments": {"q": "x"}}',
-                "a",
-                "\n",
-                "<begin_search>",
-                "</end_search>",
-                "\\boxed{",
-                "}",
             ]
         )
     )
@@ -236,30 +192,16 @@ def test_any_mixture_of_tags_is_read_or_refused_with_a_position(pieces: list[str
         assert content in protocol.render(found.steps)
 
 
+_KEYS = (
+    *("role", "from", "content", "value", "tool_calls", "function", "name", "arguments", "type"),
+    *("text", "reasoning", "reasoning_details", "id", "tool_call_id", "error"),
+)
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(PARIS.answer),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                [
-                    "role",
-                    "from",
-                    "content",
-                    "value",
-                    "tool_calls",
-                    "function",
-                    "name",
-                    "arguments",
-                    "type",
-                    "text",
-                    "reasoning",
-                    "reasoning_details",
-                    "id",
-                    "tool_call_id",
-                    "error",
-                ]
-            ),
+            st.sampled_from(_KEYS),
             inner | st.sampled_from(["assistant", "user", "tool", "gpt", "text", "{}"]),
             max_size=5,
         )
@@ -275,36 +217,6 @@ def test_any_json_is_read_or_refused(name: str, items: list[Any], extra: Any) ->
         read_foreign_row(row)
     except UnreadableError as error:
         assert error.reason
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "piece",
-    [
-        "<think>",
-        "</think>",
-        "<tool_call>",
-        "{",
-        "\n",
-        " ",
-        "<answer>",
-        "Exact Answer:",
-        "\\boxed{",
-        "[",
-        "<tool_response>",
-    ],
-)
-def test_two_megabytes_are_read_or_refused_in_linear_time(piece: str) -> None:
-    content = piece * (2_000_000 // len(piece))
-    started = time.process_time()
-    for place in (2, 3, -1):
-        row = chat_row(Spelling.TONGYI, PARIS)
-        row["messages"][place]["content"] = content
-        try:
-            prediction(read_foreign_row(row).steps)
-        except UnreadableError:
-            continue
-    assert time.process_time() - started < 10
 
 
 SEARCHED = (

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from coa.foreign import tag_families
 from coa.foreign.autocoa import read_autocoa
-from coa.foreign.react import read_numbered_react, read_react_text
+from coa.foreign.react import read_numbered_react, read_react_chat, read_react_text
 from coa.foreign.record import Format
 from coa.foreign.tag_families import TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text
 from coa.records import protocol
 from coa.records.trajectory import Author, Step, StepKind
 from coa.records.unreadable import UnreadableError, UnreadableReason
+from tests.foreign_support import ANSWER, DOCUMENTS, QUERY
+from tests.foreign_support import REACT as WHOLE_REACT
 
 CALL = "<search>q</search>"
 SEEN = "<information>i</information>"
@@ -26,6 +28,8 @@ JSON_CALL = '<tool_call>{"name": "a", "arguments": {"q": "x"}}</tool_call>'
 TWO_CALLS, REPLY = JSON_CALL * 2, "<tool_response>a</tool_response>"
 SEARCH_R1, SEARCH_O1, TOOL_CALL = Format.SEARCH_R1, Format.SEARCH_O1, Format.TOOL_CALL_TEXT
 AUTOCOA, REFLEXION = Format.AUTOCOA, Format.REFLEXION
+R1, REACT = Format.R1_SEARCHER, Format.REACT
+THINKS, SHOWS = "Thought: a\n", "\nObservation: x\n"
 READERS: dict[Format, Callable[[str], tuple[Step, ...]]] = {
     **{family.format: partial(read_tagged_text, family=family) for family in TAG_FAMILIES},
     AUTOCOA: read_autocoa,
@@ -69,6 +73,27 @@ READERS: dict[Format, Callable[[str], tuple[Step, ...]]] = {
         (AUTOCOA, "@<begin_search> </end_search>", UnreadableReason.EMPTY_TURN),
         (AUTOCOA, f"{OWN_CALL}@", UnreadableReason.NO_OBSERVATION),
         (AUTOCOA, "I know.@", UnreadableReason.NO_ANSWER),
+        (R1, f"x @{QUERY[:20]}", UnreadableReason.UNCLOSED_TAG),
+        (R1, f"<|begin_of_query|> a @{QUERY}{DOCUMENTS}{ANSWER}", UnreadableReason.NESTED_TAG),
+        (R1, f"{QUERY}\n\n@<|begin_of_documents|> cut", UnreadableReason.UNCLOSED_TAG),
+        (R1, f"{QUERY}@ and on {ANSWER}", UnreadableReason.NO_OBSERVATION),
+        (R1, f"a @<|end_of_query|> {ANSWER}", UnreadableReason.MISPLACED_TAG),
+        (R1, f"a </think> @{QUERY}{DOCUMENTS}", UnreadableReason.MISPLACED_TAG),
+        (R1, f"{ANSWER}@{QUERY}", UnreadableReason.MISPLACED_TAG),
+        (R1, "I think </think> Paris@", UnreadableReason.NO_ANSWER),
+        (R1, "</think> @<answer> </answer>", UnreadableReason.NO_ANSWER),
+        (R1, "</think> @<answer> Paris", UnreadableReason.UNCLOSED_TAG),
+        (REACT, "@", UnreadableReason.EMPTY_TURN),
+        (REACT, "Thought:@ \nObservation: x\n", UnreadableReason.EMPTY_TURN),
+        (REACT, f"{THINKS}@Action: search[ ]{SHOWS}", UnreadableReason.EMPTY_TURN),
+        (REACT, f"Thought:@ a{SHOWS}", UnreadableReason.NO_ACTION),
+        (REACT, f"{THINKS}@Action: search[x{SHOWS}", UnreadableReason.UNCLOSED_TAG),
+        (REACT, f"{THINKS}Action: search[x]@ y{SHOWS}", UnreadableReason.TEXT_AFTER_ACTION),
+        (REACT, f"Action: finish[x]@\nThought: b{SHOWS}", UnreadableReason.TEXT_AFTER_ACTION),
+        (REACT, f"{THINKS}@Action: finish[]{SHOWS}", UnreadableReason.NO_ANSWER),
+        (REACT, f"{THINKS}Action: search[x]{SHOWS}@", UnreadableReason.NO_ANSWER),
+        (REACT, f"{THINKS}Action: search[x]@", UnreadableReason.NO_OBSERVATION),
+        (REACT, f"{WHOLE_REACT}@{THINKS}Action: search[x]\n", UnreadableReason.MISPLACED_TAG),
     ],
 )
 def test_a_text_that_allows_two_readings_is_refused_at_its_position(
@@ -77,6 +102,24 @@ def test_a_text_that_allows_two_readings_is_refused_at_its_position(
     with pytest.raises(UnreadableError) as error:
         READERS[form](marked.replace("@", ""))
     assert (error.value.reason, error.value.character) == (reason, marked.index("@"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([("user", "Observation: x")], UnreadableReason.WRONG_FORMAT),
+        ([("assistant", "Action: finish[a]"), ("assistant", "b")], UnreadableReason.WRONG_FORMAT),
+        ([("assistant", " ")], UnreadableReason.EMPTY_TURN),
+        ([("assistant", "Thought: a\nObservation: b\nAction: c[d]")], UnreadableReason.NESTED_TAG),
+        ([], UnreadableReason.NO_ANSWER),
+    ],
+)
+def test_an_ambiguous_chat_of_react_is_refused(
+    messages: list[tuple[str, str]], reason: UnreadableReason
+) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        read_react_chat(messages)
+    assert caught.value.reason is reason
 
 
 Turn = tuple[str, str, str]
@@ -156,13 +199,8 @@ def test_rendered_turns_are_read_back(form: Format, turns: list[Turn], answer: s
 PARTS = [tag for family in TAG_FAMILIES for tags in family.tags() for tag in tags]
 PARTS += ["<think>", "</think>", "\\boxed{a}", "q", "\n", "\0", "{", "Thought 1:", "Action 1: a[b]"]
 PARTS += ["\nObservation 1: c", "\nAction 2: Finish[d]", "<begin_search>", "</end_search>"]
-PARTS += [
-    "<search_result>",
-    "</search_result>",
-    tag_families.SEARCH_R1.retry,
-    "<|im_end|>",
-    JSON_CALL,
-]
+PARTS += ["<search_result>", "</search_result>", tag_families.SEARCH_R1.retry, "<|im_end|>"]
+PARTS += [JSON_CALL, "Thought:", "\nAction: search[q]", "\nAction: finish[a]", "\nObservation:"]
 HOSTILE = st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=12)
 
 
@@ -182,18 +220,9 @@ def test_any_text_is_read_whole_or_has_a_reason_and_a_position(form: Format, tex
 @pytest.mark.parametrize(
     "unit",
     [
-        *(
-            "<search>",
-            "</search>",
-            f"{CALL}{SEEN}",
-            "<think>",
-            " ",
-            "\n",
-            "<",
-            "\\boxed{",
-            JSON_CALL,
-        ),
+        *("<search>", "</search>", f"{CALL}{SEEN}", "<think>", " ", "\n", "<", "\\boxed{"),
         *("Action 1: a[", "Thought 1: a\n", "<|im_end|>  ", "Doc 1(Title: ", "<begin_a>", "]"),
+        *(JSON_CALL, "(1)Title: ", "\n(1)", f"{QUERY}{DOCUMENTS}", "Thought:", "\nObservation:"),
     ],
 )
 @pytest.mark.long

@@ -15,22 +15,10 @@ from coa.foreign.tagged_text import read_tagged_text
 from coa.policy.prompts import Prompt
 from coa.records import protocol
 from coa.records.grading import boxed_answer, normalise
-from coa.records.trajectory import (
-    Author,
-    Mode,
-    Outcome,
-    Sampling,
-    Step,
-    StepKind,
-    StopReason,
-    Trajectory,
-)
-from tests.foreign_support import (
-    ANSWER,
-    DOCUMENTS,
-    QUERY,
-    REACT,
-)
+from coa.records.question import Question
+from coa.records.trajectory import Author, Outcome, Step, StepKind, Trajectory
+from tests.foreign_support import ANSWER, DOCUMENTS, QUERY, REACT
+from tests.sample_records import make_trajectory
 
 R1 = f" I need it. {QUERY}{DOCUMENTS}{ANSWER}"
 REFLECTION = (
@@ -38,21 +26,10 @@ REFLECTION = (
     "how to improve my strategy. "
 )
 PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
-ACTING = [
-    "<think>",
-    "</think>",
-    "<begin_search>",
-    "</end_search>",
-    "</search_result>",
-    "\\boxed{",
-    "\\text{",
-    "}",
-    "{",
-    "$",
-    "\\",
-    "\\(",
-    "1,000",
-]
+ACTING = (
+    *("<think>", "</think>", "<begin_search>", "</end_search>", "</search_result>", "\\boxed{"),
+    *("\\text{", "}", "{", "$", "\\", "\\(", "1,000"),
+)
 HOSTILE = st.lists(st.one_of(PLAIN, st.sampled_from(ACTING)), max_size=6).map("".join)
 
 
@@ -61,25 +38,7 @@ def shape(steps: tuple[Step, ...]) -> list[tuple[str, str]]:
 
 
 def trajectory(steps: tuple[Step, ...]) -> Trajectory:
-    return Trajectory(
-        trajectory_id="q/coa/0",
-        question_id="q",
-        mode=Mode.COA,
-        index=0,
-        question="Where is it?",
-        prompt="",
-        steps=steps,
-        stop_reason=StopReason.ANSWERED,
-        model="m",
-        sampling=Sampling(),
-        prompt_hash="",
-        search_fingerprint="",
-        num_prompt_tokens=0,
-        num_policy_tokens=0,
-        num_environment_tokens=0,
-        num_calls=2,
-        num_actions=1,
-    )
+    return make_trajectory(Question("q", "Where is it?", ("Paris",), "train"), steps)
 
 
 def test_r1_searcher_text_is_cut_into_steps_with_authors() -> None:

@@ -18,7 +18,6 @@ from tests.foreign_family_examples import EXAMPLES, Example
 from tests.ingest_support import write
 
 TEXT = "<search>q</search><information>i</information><answer>Paris</answer>"
-ANSWER = "I know it.</think><answer>Paris</answer>"
 CHAT_ML = "<|im_start|>user\nQuestion: Which?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -75,24 +74,6 @@ def test_a_row_without_a_question_has_none_made_up() -> None:
     assert reason_of({"response": TEXT, "prompt": users})[0] == "no_question"
 
 
-@pytest.mark.parametrize(
-    ("columns", "golds"),
-    [
-        ({"golden_answers": ["Paris", "Lutetia"]}, ("Paris", "Lutetia")),
-        ({"answer": "Paris"}, ("Paris",)),
-        ({"reward_model": {"ground_truth": {"target": ["Paris"]}}}, ("Paris",)),
-        ({"reward_model": {"ground_truth": "Paris"}}, ("Paris",)),
-        ({"gts": {"target": ["Paris"]}}, ("Paris",)),
-        ({}, ()),
-    ],
-)
-def test_gold_answers_stand_in_the_columns_of_each_project(
-    columns: dict[str, Any], golds: tuple[str, ...]
-) -> None:
-    row = read_foreign_row({"question": "Which?", "response": TEXT, **columns})
-    assert row.gold_answers == golds
-
-
 def test_tags_of_two_formats_are_refused_and_a_named_format_decides() -> None:
     row = {"question": "Which?", "response": TEXT.replace("i</inf", "<result></inf")}
     reason, detail = reason_of(row)
@@ -104,11 +85,6 @@ def test_tags_of_two_formats_are_refused_and_a_named_format_decides() -> None:
     assert reason_of(row, Format.ATIF)[0] == "wrong_format"
     assert reason_of({"question": "Which?"}, Format.SEARCH_R1)[0] == "wrong_format"
     assert reason_of({"question": "Which?", "response": "Hm."})[0] == "wrong_format"
-
-
-def test_a_text_without_calls_is_a_chain_of_thought() -> None:
-    row = read_foreign_row({"question": "Which?", "response": ANSWER})
-    assert (row.format, row.mode) == (Format.SEARCH_R1, Mode.COT)
 
 
 def in_own_tags(folder: Path, example: Example) -> Trajectory:

@@ -7,13 +7,15 @@ characters must not hold it. The pieces begin what the readers look for and do n
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coa.foreign.autocoa import read_autocoa
-from coa.foreign.frames import bare_observation, bare_thought
+from coa.foreign.frames import bare_observation, bare_thought, prediction
+from coa.foreign.messages import Message, Role, is_tool_response
 from coa.foreign.react import read_react_text
 from coa.foreign.rows import read_foreign_row
 from coa.foreign.tag_families import TAG_FAMILIES
@@ -40,6 +42,10 @@ MAX_SECONDS = 5.0
 
 def a_thought(text: str) -> tuple[Step, ...]:
     return (Step(StepKind.THOUGHT, Author.POLICY, text),)
+
+
+def an_answer(text: str) -> Step:
+    return Step(StepKind.ANSWER, Author.POLICY, text)
 
 
 def any_family(text: str) -> None:
@@ -70,6 +76,9 @@ READERS: dict[str, Callable[[str], object]] = {
     ),
     "observation": bare_observation,
     "thought": bare_thought,
+    "answer": lambda text: prediction([an_answer(text)]),
+    "last message": lambda text: prediction([replace(an_answer(text), transcribed=text)]),
+    "tool response": lambda text: is_tool_response(Message(1, Role.USER, text)),
     "native turn": lambda text: read_turn(text, GRAMMARS["qwen"], is_thinking=False, is_cut=False),
     "arguments": argument_of,
     "lines": from_react,
@@ -81,55 +90,13 @@ READERS: dict[str, Callable[[str], object]] = {
     "ruled out": lambda text: names_without_giving(text, "Ada Lovelace", "Who wrote it?"),
 }
 PIECES = [
-    "'",
-    "'a ",
-    '"',
-    '\\"',
-    "\\",
-    "`",
-    "```",
-    "“",
-    "«",
-    "‘",
-    "> ",
-    "\n",
-    " ",
-    "a",
-    "A b. ",
-    "1",
-    "1,",
-    "verdict: ",
-    "CORRECT",
-    "\\boxed{",
-    "\\text{",
-    "{",
-    "[",
-    '{"a":',
-    "<",
-    "</",
-    "<think>",
-    "</think>",
-    "<begin_search>",
-    "<search_result>",
-    "</search_result>",
-    "<tool_call>",
-    "<tool_call>{",
-    "<tool_call>{}<code>",
-    "<tool_response>",
-    "<search>",
-    "<|begin_of_query|>",
-    "<|begin_of_documents|>\n(1)Title:",
-    "<answer>",
-    "Thought: ",
-    "\nAction: search[",
-    "\nObservation: ",
-    "Final Answer:",
-    "(Ada ",
-    "Ada Lovelace ",
-    "I think ",
-    "not ",
-    "è́",
-    "٣",
+    *("'", "'a ", '"', '\\"', "\\", "`", "```", "“", "«", "‘", "> ", "\n", " ", "a", "A b. ", "1"),
+    *("1,", "verdict: ", "CORRECT", "\\boxed{", "\\text{", "{", "[", '{"a":', "<", "</", "<think>"),
+    *("</think>", "<begin_search>", "<search_result>", "</search_result>", "<tool_call>"),
+    *("<tool_call>{", "<tool_call>{}<code>", "<tool_response>", "<search>", "<|begin_of_query|>"),
+    *("<|begin_of_documents|>\n(1)Title:", "<answer>", "Thought: ", "\nAction: search["),
+    *("\nObservation: ", "Final Answer:", "Exact Answer:", "(Ada ", "Ada Lovelace ", "I think "),
+    *("not ", "è́", "٣"),
 ]
 
 

@@ -133,12 +133,8 @@ def test_a_call_that_goes_wrong_is_a_reply_in_time(server: Path, name: str) -> N
 def test_noise_before_a_reply_does_no_harm(
     server: Path, raw: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(server, {"raw": raw}) == ToolReply(Outcome.OK, "fine")
+    assert call(server, {"raw": raw}, closing=raw) == ToolReply(Outcome.OK, "fine")
     assert "Traceback" not in capfd.readouterr().err
-
-
-def test_bad_bytes_at_the_end_do_no_harm(server: Path) -> None:
-    assert call(server, {}, closing="\xff\xfe\xc3") == ToolReply(Outcome.OK, "fine")
 
 
 BAD_LISTS: dict[str, Plan] = {
@@ -216,8 +212,3 @@ def test_a_tool_whose_name_tags_cannot_carry_is_refused_by_name(server: Path) ->
 
     with pytest.raises(ConfigError, match=r"tags cannot carry[\s\S]*at most 128 characters"):
         asyncio.run(connect())
-
-
-def test_a_command_that_no_shell_could_read_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="command of an MCP server cannot be read"):
-        McpSettings(command='python "weather.py')

@@ -99,11 +99,42 @@ def reason_of(values: dict[str, Any], form: QuestionFormat) -> RefusalReason:
     return error.value.reason
 
 
-def test_hotpotqa_gives_its_titles_in_order_and_once() -> None:
-    assert read_question(HOTPOT, QuestionFormat.HOTPOTQA) == HOTPOT_QUESTION
+@pytest.mark.parametrize(
+    ("form", "row", "answers", "hops"),
+    [
+        (
+            "nq",
+            {"question": "who played it", "answer": ["Dorothy", "Dot"]},
+            ("Dorothy", "Dot"),
+            None,
+        ),
+        ("triviaqa", TRIVIA, ("Sinclair Lewis", "(Harry) Sinclair Lewis"), None),
+        ("triviaqa", TRIVIA | {"answer": {"aliases": [], "value": "<unk>"}}, (), None),
+        ("bamboogle", {"Question": "Who was it?", "Answer": "Taft"}, ("Taft",), 2),
+        ("simpleqa", {"problem": "Who painted it?", "answer": "Ann Lee"}, ("Ann Lee",), None),
+        (
+            "browsecomp_plus",
+            {"query_id": 769, "query": "Which?", "answer": "None"},
+            ("None",),
+            None,
+        ),
+    ],
+)
+def test_the_smallest_rows_are_read(
+    form: str, row: dict[str, Any], answers: tuple[str, ...], hops: int | None
+) -> None:
+    question = read_question(row, QuestionFormat(form))
+    assert (question.gold_answers, question.num_hops, question.source) == (answers, hops, form)
+    published = str(row.get("question_id") or row.get("query_id") or "")
+    if published:
+        assert question.question_id == published
+    else:
+        assert question.question_id.startswith(f"{form}-")
+        assert read_question({**row}, QuestionFormat(form)).question_id == question.question_id
 
 
 def test_hotpotqa_reads_the_same_from_its_original_file() -> None:
+    assert read_question(HOTPOT, QuestionFormat.HOTPOTQA) == HOTPOT_QUESTION
     facts = [["Arthur's Magazine", 0], ["First for Women", 0], ["First for Women", 1]]
     original = {**HOTPOT, "_id": HOTPOT["id"], "id": None, "supporting_facts": facts}
     assert read_question(original, QuestionFormat.HOTPOTQA) == HOTPOT_QUESTION
@@ -125,52 +156,11 @@ def test_musique_gives_aliases_hops_and_titles_in_reading_order() -> None:
     assert (question.question_type, question.num_hops) == ("3hop1", 3)
     assert question.gold_answers == ("mid-June", "June")
     assert question.gold_titles == ("Crimea", "Soviet Union")
-
-
-def test_musique_without_a_decomposition_falls_back_on_its_supporting_paragraphs() -> None:
+    # Without a decomposition, the titles are those of the supporting paragraphs.
     question = read_question({**MUSIQUE, "question_decomposition": []}, QuestionFormat.MUSIQUE)
     assert question.gold_titles == ("Soviet Union", "Crimea")
-
-
-def test_an_unanswerable_question_of_musique_is_refused() -> None:
-    assert (
-        reason_of({**MUSIQUE, "answerable": False}, QuestionFormat.MUSIQUE)
-        is RefusalReason.NO_ANSWER
-    )
-
-
-def test_nq_gets_an_id_from_its_text() -> None:
-    row = {"question": "who played cecily", "answer": ["Dorothy", "Dorothy Jordan"]}
-    question = read_question(row, QuestionFormat.NQ)
-    assert question.gold_answers == ("Dorothy", "Dorothy Jordan")
-    assert (
-        question.question_id
-        == read_question({**row, "answer": ["x"]}, QuestionFormat.NQ).question_id
-    )
-    assert question.question_id.startswith("nq-")
-    assert (question.num_hops, question.gold_titles) == (None, ())
-
-
-def test_triviaqa_gives_its_value_first_and_aliases_after_it() -> None:
-    question = read_question(TRIVIA, QuestionFormat.TRIVIAQA)
-    assert (question.question_id, question.gold_answers) == (
-        "tc_1",
-        ("Sinclair Lewis", "(Harry) Sinclair Lewis"),
-    )
-
-
-def test_a_test_row_of_triviaqa_has_no_answer() -> None:
-    answer = {"aliases": [], "value": "<unk>"}
-    assert read_question({**TRIVIA, "answer": answer}, QuestionFormat.TRIVIAQA).gold_answers == ()
-
-
-def test_bamboogle_is_read_from_its_two_columns() -> None:
-    row = {
-        "Question": "Who was president when superconductivity was discovered?",
-        "Answer": "William Howard Taft",
-    }
-    question = read_question(row, QuestionFormat.BAMBOOGLE)
-    assert (question.gold_answers, question.num_hops) == (("William Howard Taft",), 2)
+    unanswerable = {**MUSIQUE, "answerable": False}
+    assert reason_of(unanswerable, QuestionFormat.MUSIQUE) is RefusalReason.NO_ANSWER
 
 
 def test_frames_is_read_from_its_prompt_and_keeps_its_kinds_of_reasoning() -> None:
@@ -185,19 +175,6 @@ def test_frames_is_read_from_its_prompt_and_keeps_its_kinds_of_reasoning() -> No
     assert question.question_type == "Numerical reasoning | Multiple constraints"
     listed = {**row, "reasoning_types": ["Numerical reasoning", "Multiple constraints"]}
     assert read_question(listed, QuestionFormat.FRAMES) == question
-
-
-def test_simpleqa_is_read_from_its_problem() -> None:
-    row = {"metadata": "{'topic': 'Art'}", "problem": "Who painted it?", "answer": "Ann Lee"}
-    question = read_question(row, QuestionFormat.SIMPLEQA)
-    assert (question.question, question.gold_answers) == ("Who painted it?", ("Ann Lee",))
-    assert question.question_id.startswith("simpleqa-")
-
-
-def test_browsecomp_plus_keeps_the_id_that_its_grader_knows() -> None:
-    row = {"query_id": 769, "query": "Which paper?", "answer": "None", "gold_docs": [{}]}
-    question = read_question(row, QuestionFormat.BROWSECOMP_PLUS)
-    assert (question.question_id, question.source) == ("769", "browsecomp_plus")
 
 
 @pytest.mark.parametrize(
@@ -232,6 +209,8 @@ def test_the_prompt_of_autocoa_is_taken_off() -> None:
     )
     assert question.gold_answers == ("Joanne Harris", "Joanne Michèle Sylvie Harris")
     assert question.source == "hotpotqa"
+    unknown = {**AUTOCOA, "prompt": "Q: who?"}
+    assert reason_of(unknown, QuestionFormat.AUTOCOA) is RefusalReason.WRONG_FORMAT
 
 
 def test_a_test_row_of_autocoa_is_named_after_its_file() -> None:
@@ -253,13 +232,6 @@ def test_a_test_row_of_autocoa_is_named_after_its_file() -> None:
 def test_the_ground_truth_of_autocoa_is_a_text_a_list_or_a_target(truth: object) -> None:
     row = {**AUTOCOA, "reward_model": {"ground_truth": truth}}
     assert read_question(row, QuestionFormat.AUTOCOA).gold_answers == ("Ann",)
-
-
-def test_an_unknown_prompt_of_autocoa_is_refused() -> None:
-    assert (
-        reason_of({**AUTOCOA, "prompt": "Q: who?"}, QuestionFormat.AUTOCOA)
-        is RefusalReason.WRONG_FORMAT
-    )
 
 
 @pytest.mark.parametrize("form", [form for form in QuestionFormat if form])

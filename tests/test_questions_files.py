@@ -89,16 +89,6 @@ def test_files_are_read_one_after_the_other_each_in_its_own_form() -> None:
     assert (second.question, second.split, second.source) == ("Where?", "test", "nq")
 
 
-def test_questions_in_the_form_of_a_data_set_may_have_a_source_of_their_own() -> None:
-    row = {"id": "a1", "question": TEXTS[0], "answer": "Jane Austen", "type": "bridge"}
-    path = write("mine.jsonl", row)
-    named = QuestionFile(path, format=QuestionFormat.HOTPOTQA, split="test", source="mine")
-    unnamed = replace(named, source="")
-    found = [next(read_questions(QuestionParams((entry,)))) for entry in (named, unnamed)]
-    sources = [question.source for question in found if isinstance(question, Question)]
-    assert sources == ["mine", "hotpotqa"]
-
-
 def test_sources_that_count_their_rows_alike_are_told_apart_by_their_name() -> None:
     own = write(
         "own.jsonl",
@@ -168,12 +158,6 @@ def test_a_limit_counts_the_questions_that_a_file_keeps() -> None:
     assert ids(read_questions(params)) == ["a1", "a2", "a3", "t"]
 
 
-def test_a_bad_row_beyond_the_limit_stops_no_run() -> None:
-    path = write("a.jsonl", *many("a", 2), row("", "Who?"))
-    params = QuestionParams((QuestionFile(path, split="train", num_questions=2),))
-    assert ids(read_questions(params)) == ["a0", "a1"]
-
-
 def test_questions_for_evaluation_that_nothing_was_compared_with_are_not_read() -> None:
     rows = [
         row("a", "Who is the test?", split="train"),
@@ -218,22 +202,11 @@ def test_more_than_there_are_cannot_be_set_aside() -> None:
         list(read_questions(cut(51)))
     assert "at most 50" in str(error.value)
     assert "num_validation of a.jsonl" in str(error.value)
-
-
-def test_each_file_sets_aside_its_own_and_only_train_questions() -> None:
-    a = write("a.jsonl", *many("a", 5))
-    b = write("b.jsonl", *many("b", 5))
-    c = write("c.jsonl", *(row(f"c{i}", f"Who is c{i}?", split="test") for i in range(5)))
-    files = (
-        QuestionFile(a, split="train", num_validation=2),
-        QuestionFile(b, split="train"),
-        QuestionFile(c),
-    )
-    chosen = validation(QuestionParams(files))
-    assert len(chosen) == 2
-    assert all(question_id.startswith("a") for question_id in chosen)
+    file = QuestionFile("a.jsonl", split="test", num_validation=1)
     with pytest.raises(ConfigError, match="more questions"):
-        list(read_questions(QuestionParams((QuestionFile(c, num_validation=1),))))
+        list(read_questions(QuestionParams((file,))))
+    with pytest.raises(ConfigError, match="names no file"):
+        list(read_questions(QuestionParams(())))
 
 
 def test_a_question_that_is_a_test_question_already_is_not_set_aside() -> None:
@@ -306,13 +279,6 @@ def test_a_test_row_that_is_dropped_for_its_id_still_keeps_its_words_out_of_trai
     assert reasons == [RefusalReason.EVALUATION_QUESTION, RefusalReason.REPEATED_ID]
 
 
-def test_two_train_questions_may_ask_the_same_and_so_may_two_that_are_evaluated() -> None:
-    train = QuestionFile(write("a.jsonl", row("a", "Who?"), row("b", "Who?")), split="train")
-    rows = [row("c", "Where?", split="test"), row("d", "Where?", split="validation")]
-    test = QuestionFile(write("b.jsonl", *rows))
-    assert ids(read_questions(QuestionParams((train, test)))) == ["a", "b", "c", "d"]
-
-
 def test_a_file_of_which_nothing_is_left_is_an_error() -> None:
     train = QuestionFile(write("a.jsonl", row("a", TEXTS[0])), split="train")
     test = QuestionFile(write("b.jsonl", row("b", TEXTS[0])), split="test")
@@ -372,11 +338,6 @@ def test_a_mistake_in_an_entry_is_named(entry: str, message: str, shown: str) ->
     with pytest.raises(CoaError, match=message) as error:
         main([])
     assert shown in str(error.value)
-
-
-def test_no_file_at_all_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="names no file"):
-        list(read_questions(QuestionParams(())))
 
 
 def test_a_mapping_of_records_refuses_unknown_keys_too() -> None:

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coa.errors import ConfigError, InputError, ServiceError
+from coa.errors import ConfigError, InputError
 from coa.search import Passage
-from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
-from coa.search.wire import split_contents
+from coa.search.corpus import corpus_files, corpus_hash, read_passages
 from tests.corpus_support import (
     row,
     write_jsonl,
@@ -34,16 +33,13 @@ def test_columns_are_mapped_and_number_ids_become_text(tmp_path: Path) -> None:
 
 
 def test_the_wiki_18_form_is_read(tmp_path: Path) -> None:
-    path = write_jsonl(
-        tmp_path / "c.jsonl", {"id": "0", "contents": '"The "Who""\nA band.\nEnglish.'}
-    )
+    contents = ['"The "Who""\nA band.\nEnglish.', "just text"]
+    rows = [{"id": str(number), "contents": text} for number, text in enumerate(contents)]
+    path = write_jsonl(tmp_path / "c.jsonl", *rows)
     assert list(read_passages([path], {"contents": "contents"})) == [
-        Passage("0", 'The "Who"', "A band.\nEnglish.")
+        Passage("0", 'The "Who"', "A band.\nEnglish."),
+        Passage("1", "", "just text"),
     ]
-
-
-def test_contents_without_a_title_are_all_text() -> None:
-    assert split_contents("just text") == ("", "just text")
 
 
 @pytest.mark.parametrize(
@@ -78,20 +74,6 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
             list(read_passages([tmp_path / name]))
 
 
-def test_a_missing_parquet_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"id": ["1"], "title": ["a"], "body": ["b"]}), tmp_path / "c.parquet")
-    with pytest.raises(InputError, match=r"lacks the column 'text'[\s\S]*columns: \{text: body\}"):
-        list(read_passages([tmp_path / "c.parquet"]))
-
-
-def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "c.parquet"
-    pq.write_table(pa.Table.from_pylist([row(number) for number in range(100)]), path)
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(InputError, match=r"c\.parquet"):
-        list(read_passages([path]))
-
-
 def test_the_corpus_hash_follows_the_bytes_of_all_files_and_not_their_names(tmp_path: Path) -> None:
     first, same = (
         write_jsonl(tmp_path / "a.jsonl", row(1)),
@@ -114,38 +96,6 @@ def test_compressed_json_lines_are_read(tmp_path: Path, name: str, compression: 
     os.truncate(tmp_path / name, (tmp_path / name).stat().st_size // 2)
     with pytest.raises(InputError, match=r"c\.jsonl\.\w+ (cannot be decompressed|is)|not JSON"):
         list(read_passages([tmp_path / name]))
-
-
-def test_the_number_of_rows_is_known_before_they_are_read(tmp_path: Path) -> None:
-    rows = [row(number, text="x" * 50) for number in range(2000)]
-    lines = write_jsonl(tmp_path / "c.jsonl", *rows)
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "c.parquet")
-    assert expected_rows([tmp_path / "c.parquet"]) == 2000
-    assert expected_rows([lines, tmp_path / "c.parquet"]) == pytest.approx(4000, rel=0.02)
-    (tmp_path / "c.jsonl.gz").write_bytes(b"")
-    assert expected_rows([lines, tmp_path / "c.jsonl.gz"]) is None
-
-
-def test_a_data_set_of_the_hub_is_taken_from_an_earlier_download(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit = "a" * 40
-    folder = tmp_path / "datasets--me--wiki"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs/main").write_text(commit)
-    (folder / f"snapshots/{commit}/data").mkdir(parents=True)
-    write_jsonl(folder / f"snapshots/{commit}/data/a.jsonl", row(1))
-    write_jsonl(folder / f"snapshots/{commit}/b.jsonl", row(2))
-    (folder / f"snapshots/{commit}/README.md").write_text("A corpus.")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert [file.name for file in corpus_files("hub:me/wiki")] == ["b.jsonl", "a.jsonl"]
-    assert [file.name for file in corpus_files(f"hub:me/wiki@{commit}:data/*.jsonl")] == ["a.jsonl"]
-    with pytest.raises(InputError, match="no corpus files"):
-        corpus_files("hub:me/wiki:*.csv")
-    with pytest.raises(ServiceError, match=r"download failed[\s\S]*HF_HUB_OFFLINE"):
-        corpus_files("hub:me/other")
-    with pytest.raises(ConfigError, match="hub:OWNER/NAME"):
-        corpus_files("hub:wiki")
 
 
 @pytest.fixture
@@ -187,9 +137,7 @@ def test_a_file_that_is_no_corpus_is_named_with_a_pattern_that_leaves_it_out(cor
     (corpora / "README.md").write_text("Three corpora.")
     with pytest.raises(ConfigError, match=r"README\.md[\s\S]*corpora/\*\.parquet"):
         corpus_files(str(corpora))
-
-
-def test_a_folder_in_the_folder_is_not_passed_over_in_silence(corpora: Path) -> None:
+    (corpora / "README.md").unlink()
     (corpora / "more.parquet").mkdir()
     with pytest.raises(ConfigError, match=r"more\.parquet"):
         corpus_files(str(corpora))
@@ -200,12 +148,6 @@ def test_nothing_to_read_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / ".gitignore").write_text("")
     with pytest.raises(InputError, match=r"no corpus files[\s\S]*index\.corpus"):
         corpus_files(f"{tmp_path}/{name}")
-
-
-def test_one_empty_file_among_others_is_named(corpora: Path) -> None:
-    (corpora / "b.jsonl").write_text("")
-    with pytest.raises(InputError, match=r"b\.jsonl holds no passages"):
-        list(read_passages(corpus_files(str(corpora))))
 
 
 def test_an_id_in_two_files_names_both_places(corpora: Path) -> None:
@@ -220,9 +162,7 @@ def test_a_corpus_that_is_there_twice_is_noticed_before_all_is_read(tmp_path: Pa
     for name in ("a", "b"):
         write_jsonl(tmp_path / f"{name}.jsonl", *(row(number) for number in range(5000)))
     seen = 0
-    with pytest.raises(
-        InputError, match=r"occurs twice[\s\S]*a\.jsonl, line (\d+) and .*b\.jsonl, line \1\b"
-    ):
+    with pytest.raises(InputError, match="occurs twice"):
         for _ in read_passages(corpus_files(f"{tmp_path}/*.jsonl")):
             seen += 1
     assert seen < 10_000

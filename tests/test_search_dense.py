@@ -14,14 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coa.errors import ConfigError, InputError, OutputError, ServiceError
+from coa.errors import InputError, OutputError, ServiceError
 from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.dense.embedders import HashedEmbedder, Vectors
 from coa.search.dense.engine import DenseSearch
-from coa.search.dense.settings import DenseSettings, EmbedderKind
-from coa.search.dense.vectors import VectorFolder, writing_alone
+from coa.search.dense.vectors import writing_alone
 from coa.search.embed import embed_passages, main
 from coa.search.embedded import EmbeddedSearch
 from tests.dense_support import RIVERS, dense_settings, embed, make_index, open_dense, towns
@@ -106,15 +105,6 @@ def test_two_builds_on_one_thread_have_the_same_bytes_and_fingerprint(tmp_path: 
     assert found[0] == found[1]
 
 
-def test_searching_writes_nothing_into_the_folder(tmp_path: Path) -> None:
-    index = make_index(tmp_path)
-    settings = dense_settings(tmp_path)
-    embed(index, settings)
-    before = {file.name: file.read_bytes() for file in (tmp_path / "vectors").iterdir()}
-    open_dense(index, settings).find("Danube", 3)
-    assert {file.name: file.read_bytes() for file in (tmp_path / "vectors").iterdir()} == before
-
-
 def test_the_fingerprint_names_embedder_and_corpus_and_nothing_else(tmp_path: Path) -> None:
     index = make_index(tmp_path)
 
@@ -135,11 +125,12 @@ def test_missing_vectors_say_how_to_build_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"are not there[\s\S]*coa search embed index="):
         open_dense(index, settings)
     embed(index, settings)
-    (tmp_path / "vectors/graph.sha256").unlink()
-    with pytest.raises(InputError, match="not all of them"):
-        open_dense(index, settings)
-    embed(index, settings)
-    assert open_dense(index, settings).find("Rhine", 1)
+    for name in ("graph.sha256", "vectors.f16"):
+        (tmp_path / "vectors" / name).unlink()
+        with pytest.raises(InputError, match="not all of them"):
+            open_dense(index, settings)
+        embed(index, settings)
+        assert open_dense(index, settings).find("Rhine", 1)
 
 
 def test_vectors_of_another_embedder_are_refused_with_advice_that_works(tmp_path: Path) -> None:
@@ -156,58 +147,54 @@ def test_vectors_of_another_embedder_are_refused_with_advice_that_works(tmp_path
     embed(index, elsewhere)
     assert ids(open_dense(index, elsewhere).find("Rhine river Europe", 1)) == ["p2"]
     assert ids(open_dense(index, dense_settings(tmp_path)).find("Rhine", 1)) == ["p2"]
-
-
-def test_vectors_of_another_corpus_are_refused_and_kept(tmp_path: Path) -> None:
-    settings = dense_settings(tmp_path)
-    embed(make_index(tmp_path), settings)
-    kept = (tmp_path / "vectors/vectors.f16").read_bytes()
-    index = make_index(tmp_path, RIVERS[:2], corpus_hash="other")
     with pytest.raises(InputError, match="corpus"):
-        embed(index, settings)
-    assert (tmp_path / "vectors/vectors.f16").read_bytes() == kept
+        embed(make_index(tmp_path, RIVERS[:2], corpus_hash="other"), dense_settings(tmp_path))
 
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     index = make_index(tmp_path)
     (tmp_path / "vectors").mkdir()
-    (tmp_path / "vectors/done").write_text("my notes")
+    (tmp_path / "vectors/vectors.f16").write_text("my notes")
     with pytest.raises(OutputError, match="in the way"):
         embed(index, dense_settings(tmp_path))
-    assert (tmp_path / "vectors/done").read_text() == "my notes"
-    assert [file.name for file in (tmp_path / "vectors").iterdir()] == ["done"]
+    assert (tmp_path / "vectors/vectors.f16").read_text() == "my notes"
+    assert [file.name for file in (tmp_path / "vectors").iterdir()] == ["vectors.f16"]
 
 
-@pytest.mark.parametrize("name", ["vectors.f16", "done", "graph.usearch", "manifest.json"])
-def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("vectors.f16", "not all of them"),
+        ("graph.usearch", "damaged"),
+        ("manifest.json", "damaged"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path: Path, name: str, fault: str) -> None:
     index = make_index(tmp_path)
     settings = dense_settings(tmp_path)
     embed(index, settings)
     (tmp_path / "vectors" / name).write_bytes(b"{")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match=fault):
         open_dense(index, settings)
+
+
+def test_a_folder_of_the_first_format_is_searched_where_it_is_complete(tmp_path: Path) -> None:
+    index = make_index(tmp_path)
+    settings = dense_settings(tmp_path)
+    embed(index, settings)
+    manifest = tmp_path / "vectors/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    (tmp_path / "vectors/done").write_bytes(b"\1" * 3)
+    assert open_dense(index, settings).find("Rhine", 1)
+    (tmp_path / "vectors/graph.sha256").unlink()
+    with pytest.raises(InputError, match="another version"):
+        embed(index, settings)
 
 
 def test_two_processes_do_not_embed_into_one_folder(tmp_path: Path) -> None:
     index = make_index(tmp_path)
     with writing_alone(tmp_path / "vectors"), pytest.raises(OutputError, match="another process"):
         embed(index, dense_settings(tmp_path))
-
-
-def test_rows_count_as_written_only_with_their_mark(tmp_path: Path) -> None:
-    index = make_index(tmp_path, towns(40))
-    settings = dense_settings(tmp_path)
-    folder = embed(index, settings)
-    whole = folder.rows.tobytes()
-    marks = bytearray((tmp_path / "vectors/done").read_bytes())
-    marks[7] = marks[31] = 0
-    (tmp_path / "vectors/done").write_bytes(marks)
-    assert folder.missing().tolist() == [7, 31]
-    embed(index, settings)
-    again = VectorFolder.open(tmp_path / "vectors", folder.origin)
-    assert again is not None
-    assert again.missing().tolist() == []
-    assert again.rows.tobytes() == whole
 
 
 def test_a_killed_run_goes_on_and_computes_only_what_is_missing(tmp_path: Path, root: Path) -> None:
@@ -219,15 +206,17 @@ def test_a_killed_run_goes_on_and_computes_only_what_is_missing(tmp_path: Path, 
         *(f"search.dense.folder={settings.folder}", "search.dense.hashed_dimensions=128"),
         "search.dense.batch_size=1",
     ]
-    marks = tmp_path / "vectors/done"
+    rows = tmp_path / "vectors/vectors.f16"
     child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not (marks.exists() and any(marks.read_bytes())) and time.monotonic() < deadline:
+    while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    num_kept = sum(marks.read_bytes())
+    num_kept = rows.stat().st_size // 256
     assert 0 < num_kept < 3000
+    with rows.open("ab") as file:
+        file.write(b"part")
     counting = Counting(HashedEmbedder(128))
     folder = embed_passages(index, settings, counting)
     assert counting.num_texts == 3000 - num_kept
@@ -283,13 +272,6 @@ def test_hashed_vectors_have_length_one_or_say_nothing(texts: list[str]) -> None
     lengths = np.linalg.norm(vectors, axis=1)
     assert all(length == pytest.approx(1, abs=1e-5) or length == 0 for length in lengths)
     assert np.array_equal(vectors, HashedEmbedder(32).embed(texts))
-
-
-def test_settings_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no embedding model is named"):
-        DenseSettings(embedder=EmbedderKind.SENTENCE_TRANSFORMERS)
-    with pytest.raises(ConfigError, match="batch_size"):
-        DenseSettings(batch_size=0)
 
 
 def test_the_command_embeds_the_index_of_the_settings(

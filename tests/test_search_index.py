@@ -101,17 +101,14 @@ def test_an_open_index_survives_a_rebuild(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-def test_a_missing_index_says_how_to_build_it(tmp_path: Path) -> None:
+def test_a_missing_index_or_one_of_another_format_says_how_to_build_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not there[\s\S]*coa search index"):
         EmbeddedSearch.open(tmp_path / "none")
-
-
-def damage(folder: Path, pattern: str, content: bytes | None) -> None:
-    file = next(folder.glob(pattern))
-    if content is None:
-        os.truncate(file, file.stat().st_size // 2)
-    else:
-        file.write_bytes(content)
+    build(tmp_path / "index")
+    manifest = tmp_path / "index" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 0'))
+    with pytest.raises(InputError, match=r"another version[\s\S]*format 0"):
+        EmbeddedSearch.open(tmp_path / "index")
 
 
 @pytest.mark.parametrize(
@@ -129,16 +126,12 @@ def test_a_damaged_index_says_how_to_build_it(
     tmp_path: Path, pattern: str, content: bytes | None
 ) -> None:
     build(tmp_path / "index")
-    damage(tmp_path / "index", pattern, content)
+    file = next((tmp_path / "index").glob(pattern))
+    if content is None:
+        os.truncate(file, file.stat().st_size // 2)
+    else:
+        file.write_bytes(content)
     with pytest.raises(InputError, match=r"is damaged[\s\S]*coa search index"):
-        EmbeddedSearch.open(tmp_path / "index")
-
-
-def test_an_index_of_another_format_is_refused(tmp_path: Path) -> None:
-    build(tmp_path / "index")
-    manifest = tmp_path / "index" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 0'))
-    with pytest.raises(InputError, match=r"another version[\s\S]*format 0"):
         EmbeddedSearch.open(tmp_path / "index")
 
 
@@ -167,21 +160,6 @@ def test_a_folder_that_is_no_index_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
-        build(tmp_path / "file" / "index")
-
-
-ENDLESS_BUILD = """
-import itertools, sys
-from pathlib import Path
-from coa.search import Passage
-from coa.search.analysis import IndexSettings
-from coa.search.building import build_index
-passages = (Passage(str(n), "T", f"text {n}") for n in itertools.count())
-build_index(passages, Path(sys.argv[1]), IndexSettings(), "hash", heap_bytes=15_000_000)
-"""
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
@@ -210,24 +188,6 @@ def test_a_full_disk_leaves_the_older_index_and_says_what_to_do(root: Path, tmp_
     assert "the disk is probably full" in done.stdout
     assert "free some space" in done.stdout
     assert contents(tmp_path / "index") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["index"]
-
-
-def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(
-    root: Path, tmp_path: Path
-) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS_BUILD, str(tmp_path / "index")], cwd=root
-    )
-    deadline = time.monotonic() + 60
-    while not any(tmp_path.glob(".index.*.partial/*.store")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert any(tmp_path.iterdir())
-    with pytest.raises(InputError, match="is not there"):
-        EmbeddedSearch.open(tmp_path / "index")
-    build(tmp_path / "index")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
@@ -270,6 +230,8 @@ def test_a_killed_build_goes_on_after_its_last_commit(root: Path, tmp_path: Path
     unfinished = kill_after_commits(root, out, 3)
     committed = {file.stat().st_ino for file in unfinished.glob("*.store")}
     assert len(committed) >= 3
+    with pytest.raises(InputError, match="is not there"):
+        EmbeddedSearch.open(out)
     build_index(many(9000), out, IndexSettings(), "hash", passages_per_commit=2000)
     kept = {file.stat().st_ino for file in out.glob("*.store")}
     assert committed & kept, "the segments of the killed build were made again"

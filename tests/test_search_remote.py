@@ -4,8 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -80,12 +78,6 @@ def status(code: int, text: str = "", **headers: str) -> Fault:
     return lambda request: web.Response(status=code, text=text, headers=headers)
 
 
-def hang_up(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
 def test_hits_come_through_as_the_engine_found_them(server: Server) -> None:
     assert search(server.url, "blue danube")[0] == list(ENGINE.find("blue danube", 2))
     assert server.requests == [{"queries": ["blue danube"], "topk": 2, "return_scores": True}]
@@ -97,10 +89,6 @@ def test_bare_documents_keep_the_order_of_the_server(server: Server) -> None:
     assert [(hit.passage.id, hit.score) for hit in hits] == [("p2", 0.0), ("p1", 0.0)]
 
 
-def test_no_hits_are_an_empty_sequence(server: Server) -> None:
-    assert search(server.url, "zymurgy", "a lone \ud800 surrogate") == [[], []]
-
-
 def test_ties_break_by_id_and_surplus_hits_are_cut(server: Server) -> None:
     documents = [
         {"document": {"id": name, "contents": name}, "score": 1} for name in ("b", "c", "a")
@@ -108,40 +96,6 @@ def test_ties_break_by_id_and_surplus_hits_are_cut(server: Server) -> None:
     server.faults = [lambda request: web.json_response({"result": [documents]})]
     hits = search(server.url, "q")[0]
     assert [hit.passage for hit in hits] == [Passage("a", "", "a"), Passage("b", "", "b")]
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [status(500), status(503, "loading"), status(429), hang_up],
-    ids=["500", "503", "429", "hang up"],
-)
-def test_a_passing_fault_is_retried(server: Server, fault: Fault) -> None:
-    server.faults = [fault, fault]
-    assert search(server.url, "rhine")[0][0].passage.id == "p3"
-    assert len(server.requests) == 3
-
-
-@pytest.mark.parametrize("form", ["seconds", "date"])
-def test_retry_after_is_honoured(server: Server, form: str) -> None:
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
-    server.faults = [status(429, **{"Retry-After": "1" if form == "seconds" else date})]
-    start = time.monotonic()
-    search(server.url, "rhine")
-    assert time.monotonic() - start >= 0.9
-
-
-@pytest.mark.parametrize("value", ["9" * 5000, "soon", "-1", "Mon, 99 Foo 2026 00:00:00 GMT"])
-def test_a_retry_after_without_sense_is_survived(server: Server, value: str) -> None:
-    server.faults = [status(429, **{"Retry-After": value})]
-    assert search(server.url, "rhine")[0]
-
-
-def test_a_server_that_asks_for_more_time_than_there_is_fails_at_once(server: Server) -> None:
-    server.faults = [status(429, "busy", **{"Retry-After": "3600"})]
-    start = time.monotonic()
-    with pytest.raises(SearchError, match="429: 'busy'"):
-        search(server.url, "rhine")
-    assert time.monotonic() - start < 15
 
 
 def test_a_search_that_keeps_failing_is_given_up_at_the_deadline(server: Server) -> None:
@@ -267,28 +221,11 @@ def test_a_token_that_cannot_be_sent_is_not_shown(
     assert "s3cret" not in str(error.value)
 
 
-def test_without_a_token_none_is_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    search(server.url, "rhine")
-    assert server.authorizations == [None]
-
-
-def test_the_fingerprint_is_the_name_and_the_url() -> None:
-    client = RemoteSearch(RemoteSettings(url="http://search:8000/", name="wiki-18-e5"))
-    assert client.fingerprint == "search_r1:wiki-18-e5@http://search:8000"
-
-
 @pytest.mark.parametrize("url", ["", "search:8000", "ftp://search", "http://user:s3cret@search"])
 def test_an_unusable_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigError, match=r"search\.server\.url") as error:
         RemoteSettings(url=url)
     assert "s3cret" not in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["timeout_seconds", "deadline_seconds", "max_concurrency"])
-def test_a_setting_out_of_range_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"search\.server\.{name}"):
-        RemoteSettings(**{name: 0})  # type: ignore[arg-type]
 
 
 def test_no_more_requests_a_second_are_sent_than_allowed(server: Server) -> None:

@@ -105,18 +105,18 @@ def test_any_json_is_read_or_refused(dialect: Dialect, reply: Any) -> None:
         assert all(hit.passage.text for hit in of_dialect(dialect).hits(reply))
 
 
-def test_a_document_without_an_id_is_named_by_its_text() -> None:
-    (hit,) = of_dialect(Dialect.SEARCH_R1).hits(
-        {"result": [[{"document": {"contents": '"T"\nx'}, "score": 1}]]}
-    )
-    assert hit.passage == Passage("sha256:842515f9ccff04ee", "T", "x")
-
-
-def test_title_and_text_may_stand_apart() -> None:
-    (hit,) = of_dialect(Dialect.SEARCH_R1).hits(
-        {"result": [[{"id": 7, "title": "T", "text": "x\ny"}]]}
-    )
-    assert hit.passage == Passage("7", "T", "x\ny")
+@pytest.mark.parametrize(
+    ("document", "passage"),
+    [
+        ({"contents": '"T"\nx'}, Passage("sha256:842515f9ccff04ee", "T", "x")),
+        ({"id": 7, "title": "T", "text": "x\ny"}, Passage("7", "T", "x\ny")),
+    ],
+)
+def test_documents_may_lack_an_id_or_hold_title_and_text_apart(
+    document: dict[str, object], passage: Passage
+) -> None:
+    (hit,) = of_dialect(Dialect.SEARCH_R1).hits({"result": [[document]]})
+    assert hit.passage == passage
 
 
 def test_a_server_of_ours_tells_its_index_which_becomes_the_fingerprint(

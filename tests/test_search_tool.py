@@ -12,9 +12,9 @@ from coa.records.trajectory import Outcome
 from coa.search import Hit, Passage, SearchError
 from coa.search.analysis import MAX_QUERY_TERMS, QUERY_STOP_WORDS, IndexSettings
 from coa.search.embedded import EmbeddedSearch
-from coa.search.tool import ObservationSettings, SearchTool
+from coa.search.tool import Numbering, ObservationSettings, SearchTool, show
 from coa.tools import Tool, ToolReply
-from coa.tools.shorten import shorten
+from coa.tools.shorten import shorten, shorten_to_chars
 
 RIVERS = [
     Passage("p1", "Danube", "The Danube is a river that flows through ten countries."),
@@ -98,17 +98,9 @@ def test_ties_break_by_id_also_at_the_cut() -> None:
         ]
 
 
-def test_more_than_there_are_can_be_asked_for() -> None:
-    assert len(ENGINE.find("river", 10**9)) == 3
-
-
 def test_hits_carry_the_passage_as_it_was() -> None:
     odd = Passage("odd/1", "", "Line one.\n  Zymurgy\0 \u202eתשרי 😀")
     assert EmbeddedSearch.in_memory([odd, *RIVERS]).find("zymurgy", 1)[0].passage == odd
-
-
-def test_an_empty_corpus_in_memory_finds_nothing() -> None:
-    assert EmbeddedSearch.in_memory([]).find("river", 3) == ()
 
 
 def test_the_fingerprint_in_memory_follows_the_passages_and_not_their_order() -> None:
@@ -158,24 +150,16 @@ def test_hits_are_shown_one_a_line_with_the_ids_beside_them() -> None:
 def test_without_titles_only_the_text_is_shown() -> None:
     reply = call("Rhine", ObservationSettings(top_k=1, shows_titles=False))
     assert reply.text == "result 1: A river."
-
-
-def test_a_passage_without_a_title_shows_its_text() -> None:
     assert call("title", ObservationSettings(top_k=1)).text == "result 1: A river without a title."
 
 
-@pytest.mark.parametrize("argument", ["", " \n\t"])
-def test_an_empty_query_is_invalid(argument: str) -> None:
-    assert call(argument) == ToolReply(Outcome.INVALID, "The query is empty.")
-
-
-def test_a_query_that_is_too_long_is_invalid() -> None:
+def test_a_query_that_cannot_be_searched_or_finds_nothing_says_so() -> None:
+    assert call(" \n\t") == ToolReply(Outcome.INVALID, "The query is empty.")
     reply = call("x" * 11, ObservationSettings(max_query_chars=10))
     assert reply == ToolReply(Outcome.INVALID, "The query is too long: at most 10 characters.")
-
-
-def test_no_hits_are_an_observation_of_their_own() -> None:
     assert call("zymurgy") == ToolReply(Outcome.EMPTY, "No results.")
+    with pytest.raises(ConfigError, match=r"search\.observation\.top_k"):
+        ObservationSettings(top_k=0)
 
 
 def test_a_failed_search_is_an_error_with_its_reason() -> None:
@@ -183,27 +167,13 @@ def test_a_failed_search_is_an_error_with_its_reason() -> None:
     assert reply == ToolReply(Outcome.ERROR, "no reply to 'q'")
 
 
-def test_closing_a_tool_over_an_engine_without_connections_changes_nothing() -> None:
-    tool = SearchTool(DANUBE)
-    before = asyncio.run(tool.call("danube"))
-    asyncio.run(tool.aclose())
-    assert asyncio.run(tool.call("danube")) == before
-
-
 def test_a_long_passage_ends_with_a_sentence() -> None:
     assert shorten(LONG, 12) == "The Danube is a river. It flows through ten countries."
     assert shorten(LONG, 9) == "The Danube is a river."
-
-
-def test_an_ending_that_would_lose_most_of_the_text_is_not_taken() -> None:
-    assert (
-        shorten("Mr. Smith went to town and stayed there for long", 8)
-        == "Mr. Smith went to town and stayed there ..."
-    )
-
-
-def test_whole_passages_can_be_shown() -> None:
     assert shorten(LONG, 0) == LONG
+    # An ending that would lose most of the text is not taken.
+    text = "Mr. Smith went to town and stayed there for long"
+    assert shorten(text, 8) == "Mr. Smith went to town and stayed there ..."
 
 
 @given(st.lists(st.text("ab.!? \"'A1", min_size=1).map(str.strip).filter(bool)), st.integers(1, 9))
@@ -214,6 +184,33 @@ def test_a_shortened_text_is_a_beginning_of_at_most_so_many_words(
     short = shorten(text, max_words)
     assert text.startswith(short.removesuffix(" ..."))
     assert len(short.removesuffix(" ...").split()) <= max_words
+    short = shorten_to_chars(text, max_words).removesuffix(" ...")
+    assert text.startswith(short)
+    assert len(short) <= max_words
+
+
+@pytest.mark.parametrize(
+    ("numbering", "start"),
+    [
+        (Numbering.RESULT, "result 2: "),
+        (Numbering.BRACKET, "[2] "),
+        (Numbering.DOC, "Doc 2: "),
+        (Numbering.NONE, ""),
+    ],
+)
+def test_results_are_numbered_as_asked(numbering: Numbering, start: str) -> None:
+    hits = [Hit(RIVERS[0], 2.0), Hit(RIVERS[3], 1.0)]
+    line = show(hits, ObservationSettings(numbering=numbering))[1]
+    assert line == f"{start}The Who: The Who are an English rock band."
+
+
+def test_a_text_is_cut_at_characters_where_a_sentence_ends() -> None:
+    assert shorten_to_chars(LONG, 60) == "The Danube is a river. It flows through ten countries."
+    assert shorten_to_chars(LONG, 20) == "The Danube is a ..."
+    assert shorten_to_chars(LONG, 0) == LONG
+    settings = ObservationSettings(max_words=0, max_chars=60)
+    (line,) = show([Hit(Passage("p1", "Danube", LONG), 2.0)], settings)
+    assert line.endswith("ten countries.")
 
 
 def test_every_setting_is_part_of_the_fingerprint() -> None:
@@ -223,13 +220,9 @@ def test_every_setting_is_part_of_the_fingerprint() -> None:
         ObservationSettings(shows_titles=False),
         ObservationSettings(max_words=50),
         ObservationSettings(max_query_chars=500),
+        ObservationSettings(max_chars=9, numbering=Numbering.DOC),
     ]
     fingerprints = [SearchTool(DANUBE, settings).fingerprint for settings in variants]
     assert fingerprints[0] == f"{DANUBE.fingerprint}/top3-titles-100words-1000chars"
+    assert fingerprints[-1] == f"{fingerprints[0]}-max_chars=9-numbering=doc"
     assert len(set(fingerprints)) == len(variants)
-
-
-@pytest.mark.parametrize("name", ["top_k", "max_words", "max_query_chars"])
-def test_a_setting_out_of_range_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"search.observation.{name}"):
-        ObservationSettings(**{name: -1})  # type: ignore[arg-type]

@@ -145,6 +145,20 @@ def test_no_paid_call_beyond_the_limit_is_sent_by_searches_at_once(internet: Web
     assert len(internet.requests) == 3
 
 
+def test_settings_and_keys_that_cannot_work_are_named(
+    internet: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"search\.recording\.path"):
+        RecordingSettings(RecordingMode.REPLAY)
+    for name in ("timeout_seconds", "max_concurrency", "max_per_second", "max_paid_calls"):
+        with pytest.raises(ConfigError, match=rf"search\.web\.{name}"):
+            WebSettings(**{name: -1})  # type: ignore[arg-type]
+    for value in ("", "two\nlines"):
+        monkeypatch.setenv("SERPER_API_KEY", value)
+        with pytest.raises(ConfigError, match="SERPER_API_KEY"):
+            run(web_search(internet), "a")
+
+
 def test_a_refusal_names_the_variable_and_never_the_key(internet: Web) -> None:
     internet.faults = [403]
     engine = web_search(internet)
@@ -153,13 +167,6 @@ def test_a_refusal_names_the_variable_and_never_the_key(internet: Web) -> None:
     ) as error:
         run(engine, "a")
     assert "s3cret" not in str(error.value) + repr(engine) + engine.fingerprint
-
-
-@pytest.mark.parametrize("value", ["", "two\nlines"])
-def test_a_missing_key_is_named(internet: Web, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("SERPER_API_KEY", value)
-    with pytest.raises(ConfigError, match="SERPER_API_KEY"):
-        run(web_search(internet), "a")
 
 
 # --- recordings
@@ -277,19 +284,6 @@ def test_a_run_on_the_web_is_repeated_offline_byte_for_byte(internet: Web, tmp_p
     assert replies(RecordingMode.REPLAY, internet.url) == live
     assert len(internet.requests) == asked == 3
     assert Outcome.OK in json.loads(live)[0]
-
-
-def test_a_recording_needs_a_path() -> None:
-    with pytest.raises(ConfigError, match=r"search\.recording\.path"):
-        RecordingSettings(RecordingMode.REPLAY)
-
-
-@pytest.mark.parametrize(
-    "name", ["timeout_seconds", "max_concurrency", "max_per_second", "max_paid_calls"]
-)
-def test_a_setting_out_of_range_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"search\.web\.{name}"):
-        WebSettings(**{name: -1})  # type: ignore[arg-type]
 
 
 def test_a_recording_of_a_server_without_a_name_is_replayed_when_the_server_is_gone(

@@ -34,11 +34,6 @@ def test_a_null_is_no_argument_and_an_object_in_a_text_stays_in_its_object() -> 
     assert call.arguments == '{"query": "é"}'
 
 
-def test_characters_that_no_table_holds_are_refused() -> None:
-    assert reason_of(r'{"name": "a", "arguments": {"q": "x\u0000"}}') is UnreadableReason.NULL_BYTE
-    assert reason_of(r'{"name": "a", "arguments": {"q": "\ud800"}}') is UnreadableReason.NOT_UTF8
-
-
 def test_arguments_may_be_json_text_and_keep_their_spelling() -> None:
     written = '{"a":1,  "b":2}'
     assert argument_text(written) == written
@@ -66,6 +61,8 @@ def test_the_code_of_a_python_call_is_its_argument() -> None:
         ('{"name": "a", "arguments": {"q": "x"}} more', UnreadableReason.BAD_CALL),
         ('{"name": "a", "arguments": {"q": " "}}', UnreadableReason.EMPTY_TURN),
         ('{"name": "a", "arguments": {}}<code> </code>', UnreadableReason.EMPTY_TURN),
+        (r'{"name": "a", "arguments": {"q": "x\u0000"}}', UnreadableReason.NULL_BYTE),
+        (r'{"name": "a", "arguments": {"q": "\ud800"}}', UnreadableReason.NOT_UTF8),
         ("[" * 100_000, UnreadableReason.BAD_CALL),
         ('{"name": "a", "arguments": {"q": ' + "9" * 5000 + "}}", UnreadableReason.BAD_CALL),
     ],

@@ -103,8 +103,8 @@ def test_either_a_command_or_an_address_is_needed() -> None:
             McpSettings(command, url)
     with pytest.raises(ConfigError, match="max_chars of an MCP server must be positive, not 0"):
         McpSettings("python x.py", max_chars=0)
-    with pytest.raises(ConfigError, match="timeout_seconds of an MCP server"):
-        McpSettings("python x.py", timeout_seconds=0)
+    with pytest.raises(ConfigError, match="command of an MCP server cannot be read"):
+        McpSettings(command='python "weather.py')
 
 
 @given(st.text())

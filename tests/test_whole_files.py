@@ -10,7 +10,6 @@ import pytest
 from annotate.state import DATABASE, State
 from coa.errors import InputError, OutputError
 from coa.search import Passage
-from coa.search.corpus import expected_rows
 from coa.store import tables
 from coa.store.model_files import fingerprint_files
 from coa.store.sources import read_rows
@@ -145,9 +144,6 @@ def test_a_folder_is_named_where_a_file_is_read(tmp_path: Path, name: str) -> No
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"{name} is a folder"):
         list(read_rows(tmp_path / name, {"question": "question"}))
-    if not name.endswith(".gz"):
-        with pytest.raises(InputError, match=f"{name} is a folder"):
-            expected_rows([tmp_path / name])
 
 
 def test_a_folder_is_named_where_a_table_or_a_model_is_read(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
     coa doctor set=data/export/tokenized tokenizer=... json=doctor.json
     coa doctor set=rows.jsonl tokenizer=... chat_template=training.jinja
 
-Rows are this project's sets, rows of other projects, messages, or finished token ids with labels or
-a mask. Exit status: 0 where nothing was found, 1 for findings or an error.
+Rows are those of this project's sets, messages, or finished token ids with labels or a mask. Exit
+status: 0 where nothing was found, 1 for findings or an error.
 docs/protocol.md explains every fault.
 """
 
@@ -21,7 +21,7 @@ from coa.doctor.report import JSON_KEYS, Summary, as_json, as_tables, in_colour
 from coa.doctor.rows import Readers, masked_rows
 from coa.doctor.set_rows import student_prompt
 from coa.doctor.settings import DoctorParams
-from coa.doctor.tags import folded_tags, own_tags, tools_in, unsearchable_tags
+from coa.doctor.tags import folded_tags, own_tags, tools_in
 from coa.errors import ConfigError, InputError
 from coa.policy.local.model import load_tokenizer
 from coa.settings.params import Params
@@ -46,7 +46,6 @@ def examine_all(sections: Params) -> Summary:
     doctor = Doctor.of(tokenizer, params.max_tokens)
     readers = Readers.of(
         tokenizer,
-        format_name=params.format,
         chat_template=_template(params.chat_template),
         prompt_end=params.prompt_end,
         prompt=student_prompt(sections, tokenizer),
@@ -63,10 +62,8 @@ def examine_all(sections: Params) -> Summary:
     if summary.num_rows == 0:
         raise InputError("there is no row to examine", where=params.set)
     if has_own_tags:
-        tags = own_tags(tools)
-        for finding in folded_tags(tags, doctor.encoder):
+        for finding in folded_tags(own_tags(tools), doctor.encoder):
             summary.add_of_tokenizer(finding)
-        summary.unsearchable_tags = unsearchable_tags(tags, doctor.encoder)
     return summary
 
 

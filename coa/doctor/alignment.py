@@ -30,12 +30,7 @@ class Aligner:
         self._decoded: dict[tuple[int, ...], str] = {}
 
     def align(self, ids: Sequence[int], text: str) -> list[CharRange] | None:
-        """Return the characters of each token; None where `text` is not what the tokens say.
-
-        Args:
-            ids: The tokens.
-            text: What they are when decoded together.
-        """
+        """Return the characters of each token; None where `text` is not what the tokens say."""
         ranges: list[CharRange] = []
         position = 0
         while len(ranges) < len(ids):

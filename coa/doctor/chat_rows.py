@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
 
-from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
+from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow, refused_row
 from coa.doctor.messages import ASSISTANT, USER, Part, parts_of, plain_messages
 from coa.doctor.tags import read_turn
 from coa.doctor.turns import TurnMarks
@@ -37,11 +37,14 @@ class ChatReader(NamedTuple):
         messages = plain_messages(values.get("messages"))
         if messages is None:
             detail = "messages is not a list of objects with a role"
-            return _refused(row_id, Fault.UNREADABLE, detail)
+            return refused_row(row_id, Fault.UNREADABLE, detail)
         try:
-            text, ids, mask = self._render(messages, _tools(values.get("tools")))
+            tools = values.get("tools")
+            if isinstance(tools, str):
+                tools = json.loads(tools)
+            text, ids, mask = self._render(messages, tools or None)
         except (TemplateError, TypeError, ValueError) as error:
-            return _refused(row_id, Fault.TEMPLATE_FAILED, str(error)[:200])
+            return refused_row(row_id, Fault.TEMPLATE_FAILED, str(error)[:200])
         noticed: list[Finding] = []
         has_mask = _GENERATION.search(self.chat_template) is not None
         if not has_mask:
@@ -76,15 +79,6 @@ class ChatReader(NamedTuple):
             messages, return_dict=True, return_assistant_tokens_mask=True, **options
         )
         return text, masked["input_ids"], masked["assistant_masks"]
-
-
-def _tools(value: Any) -> Any:
-    """Return the tools of a row, which may be JSON text."""
-    return (json.loads(value) if isinstance(value, str) else value) or None
-
-
-def _refused(row_id: str, fault: Fault, detail: str) -> MaskedRow:
-    return MaskedRow(row_id, (), (), (), (Finding(fault, detail=detail),), has_mask=False)
 
 
 class _Range(NamedTuple):

@@ -75,9 +75,13 @@ class Doctor:
         tokens = _with_authors(row, ranges)
         if row.has_mask:
             findings += _mask_findings(tokens, text)
-        findings += _straddle_findings(tokens, text)
+        mixed = [number for number, token in enumerate(tokens) if token.author == MIXED]
+        findings += _at(Fault.BORDER_STRADDLED, mixed, tokens, text)
         findings += self._end_findings(row, tokens)
-        return Examination(row.row_id, tuple(findings), _counts(tokens), _pieces(tokens, text))
+        total = Counter(token.author for token in tokens)
+        trained = Counter(token.author for token in tokens if token.is_trained)
+        counts = {name: AuthorCount(total[name], trained[name]) for name in total}
+        return Examination(row.row_id, tuple(findings), counts, _pieces(tokens, text))
 
     def _length_findings(self, row: MaskedRow) -> Iterator[Finding]:
         """Find a second beginning, and a row that a trainer would cut."""
@@ -91,9 +95,12 @@ class Doctor:
     def _end_findings(self, row: MaskedRow, tokens: Sequence[_Token]) -> Iterator[Finding]:
         """Find a missing or masked end after the policy's last text."""
         end_id = getattr(self.tokenizer, "eos_token_id", None)
-        last = _last_of_policy(tokens)
-        if end_id is None or last is None or not row.has_end:
+        by_policy = [
+            number for number, token in enumerate(tokens) if token.author in (Author.POLICY, MIXED)
+        ]
+        if end_id is None or not by_policy or not row.has_end:
             return
+        last = by_policy[-1]
         if row.ids[last] == end_id:
             return
         for number in range(last + 1, len(tokens)):
@@ -166,35 +173,12 @@ def _is_right_when_moved(tokens: Sequence[_Token], distance: int) -> bool:
     return num_judged > 0
 
 
-def _straddle_findings(tokens: Sequence[_Token], text: str) -> list[Finding]:
-    found = [number for number, token in enumerate(tokens) if token.author == MIXED]
-    return _at(Fault.BORDER_STRADDLED, found, tokens, text)
-
-
 def _at(fault: Fault, found: Sequence[int], tokens: Sequence[_Token], text: str) -> list[Finding]:
     """Report a fault of several tokens once, with the text from the first of them on."""
     if not found:
         return []
     start = tokens[found[0]].chars.start
     return [Finding(fault, found[0], len(found), text[start : start + _EXCERPT_CHARS])]
-
-
-def _last_of_policy(tokens: Sequence[_Token]) -> int | None:
-    """Return the number of the last token of the policy; None where there is none."""
-    for number in range(len(tokens) - 1, -1, -1):
-        if tokens[number].author in (Author.POLICY, MIXED):
-            return number
-    return None
-
-
-def _counts(tokens: Sequence[_Token]) -> dict[str, AuthorCount]:
-    """Count the tokens of each author, and those that are trained."""
-    total: Counter[str] = Counter()
-    trained: Counter[str] = Counter()
-    for token in tokens:
-        total[token.author] += 1
-        trained[token.author] += token.is_trained
-    return {name: AuthorCount(total[name], trained[name]) for name in total}
 
 
 def _pieces(tokens: Sequence[_Token], text: str) -> tuple[ShownPiece, ...]:

@@ -110,6 +110,11 @@ class MaskedRow:
     """Whether the text is written in this project's own tags."""
 
 
+def refused_row(row_id: str, fault: Fault, detail: str) -> MaskedRow:
+    """Return a row about which nothing is known but why."""
+    return MaskedRow(row_id, (), (), (), (Finding(fault, detail=detail),), has_mask=False)
+
+
 class AuthorCount(NamedTuple):
     """How much one author wrote, and how much of it is trained."""
 

@@ -8,7 +8,7 @@ left unjudged.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow
+from coa.doctor.findings import AuthorSpan, Fault, Finding, MaskedRow, refused_row
 from coa.doctor.tags import read_turn
 from coa.doctor.turns import OWN_OPENING, Turn, TurnMarks, policy_turns
 from coa.records.tokens import PieceEncoder, Tokenizer
@@ -34,10 +34,9 @@ class FinishedReader(NamedTuple):
     def read(self, row_id: str, values: Mapping[str, Any]) -> MaskedRow:
         """Read a row with `input_ids` and one of `MASK_COLUMNS`."""
         ids, given = _unpadded(values)
-        refused = _refusal(ids, given, len(self.tokenizer))  # type: ignore[arg-type]
-        if refused:
-            finding = Finding(Fault.UNREADABLE, detail=refused)
-            return MaskedRow(row_id, (), (), (), (finding,), has_mask=False)
+        fault = _id_fault(ids, given, len(self.tokenizer))  # type: ignore[arg-type]
+        if fault:
+            return refused_row(row_id, Fault.UNREADABLE, fault)
         noticed_labels: list[Finding] = []
         trained = [bool(flag) for flag in given]
         if mask_column(values) == "labels":
@@ -146,7 +145,7 @@ def mask_column(values: Mapping[str, Any]) -> str:
     return ""
 
 
-def _refusal(ids: Sequence[Any], given: Sequence[Any], num_known: int) -> str:
+def _id_fault(ids: Sequence[Any], given: Sequence[Any], num_known: int) -> str:
     """Say why a row cannot be examined; empty where it can be."""
     if not ids or len(ids) != len(given):
         return f"{len(ids)} ids, and {len(given)} labels or flags"
@@ -166,7 +165,11 @@ def _trained_by_labels(
     if not wrong:
         return trained, []
     for distance in (1, -1):
-        moved = [number for number in labelled if _is_token(labels[number], ids, number + distance)]
+        moved = []
+        for number in labelled:
+            other = number + distance
+            if 0 <= other < len(ids) and ids[other] == labels[number]:
+                moved.append(number)
         if len(moved) < _MOVED_SHARE * len(labelled):
             continue
         flags = [False] * len(ids)
@@ -177,7 +180,3 @@ def _trained_by_labels(
         return flags, [Finding(Fault.MASK_SHIFTED, wrong[0], len(wrong), detail)]
     detail = f"label {labels[wrong[0]]} at token {ids[wrong[0]]}"
     return trained, [Finding(Fault.LABELS_DIFFER, wrong[0], len(wrong), detail)]
-
-
-def _is_token(label: int, ids: Sequence[int], number: int) -> bool:
-    return 0 <= number < len(ids) and ids[number] == label

@@ -5,6 +5,7 @@ Messages are OpenAI's, with reasoning in any of its keys or inside the content.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from coa.doctor.findings import Fault
@@ -55,15 +56,17 @@ def _without_nulls(value: Any) -> Any:
 def parts_of(message: Mapping[str, Any], *, is_answered: bool) -> list[Part]:
     """List the texts of a message in the order in which they should be written.
 
-    Args:
-        message: The message.
-        is_answered: Whether the assistant has already written; a user's turn is then what came back
-            to it, whoever wrote it.
+    If the assistant has already written (`is_answered`), a user's turn is what came back to it.
     """
     role = message["role"]
     contents = list(_contents(message.get("content")))
     if role == ASSISTANT:
-        return [*_reasoning(message, contents), *_said(contents), *_arguments(message)]
+        parts = list(_reasoning(message, contents))
+        for content in contents:
+            said = content.rpartition(protocol.THINK_CLOSE)[2].strip()
+            if said:
+                parts.append(Part((said,), Author.POLICY, Fault.CONTENT_DROPPED))
+        return [*parts, *_arguments(message)]
     author = Author.SCAFFOLD
     if role in _TOOL_ROLES or (role == USER and is_answered):
         author = Author.ENVIRONMENT
@@ -98,14 +101,6 @@ def _reasoning(message: Mapping[str, Any], contents: Sequence[str]) -> Iterator[
             yield Part((text.strip(),), Author.POLICY, Fault.REASONING_DROPPED)
 
 
-def _said(contents: Sequence[str]) -> Iterator[Part]:
-    """Yield the content of a message after its reasoning."""
-    for content in contents:
-        said = content.rpartition(protocol.THINK_CLOSE)[2].strip()
-        if said:
-            yield Part((said,), Author.POLICY, Fault.CONTENT_DROPPED)
-
-
 def _arguments(message: Mapping[str, Any]) -> Iterator[Part]:
     """Yield the texts among the arguments of a message's calls."""
     calls = message.get("tool_calls")
@@ -113,17 +108,11 @@ def _arguments(message: Mapping[str, Any]) -> Iterator[Part]:
         function = call.get("function", call) if isinstance(call, dict) else {}
         arguments = function.get("arguments") if isinstance(function, dict) else None
         if isinstance(arguments, str):
-            arguments = _parsed(arguments)
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
         for text in _texts(arguments):
             if text.strip():
                 yield Part(_spelled(text), Author.POLICY, Fault.CONTENT_DROPPED)
-
-
-def _parsed(arguments: str) -> Any:
-    try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -24,12 +24,14 @@ from coa.records.unreadable import UnreadableError
 def mask_fault(row: GradedTrajectory | PreferencePair) -> str:
     """Say what the loss masks of a row would get wrong; empty for a sound row."""
     if isinstance(row, GradedTrajectory):
-        return _fault(row.trajectory.steps)
-    return _fault((*row.prefix, *row.chosen)) or _fault((*row.prefix, *row.rejected))
-
-
-def _fault(steps: Sequence[Step]) -> str:
-    return _author_fault(steps) or _transcription_fault(steps)
+        texts: list[Sequence[Step]] = [row.trajectory.steps]
+    else:
+        texts = [(*row.prefix, *row.chosen), (*row.prefix, *row.rejected)]
+    for steps in texts:
+        fault = _author_fault(steps) or _transcription_fault(steps)
+        if fault:
+            return fault
+    return ""
 
 
 def _transcription_fault(steps: Sequence[Step]) -> str:
@@ -63,41 +65,16 @@ def _was_made(argument: str | None, arguments: str) -> bool:
 def _author_fault(steps: Sequence[Step]) -> str:
     recorded = _authors(steps)
     parsed = _authors(protocol.parse(protocol.render(steps)))
-    if recorded == parsed:
-        return ""
-    places = {0}
-    for _, end in (*recorded, *parsed):
-        places.add(end)
-    for place in sorted(places):
-        recorded_author = _author_at(recorded, place)
-        parsed_author = _author_at(parsed, place)
-        if recorded_author is not parsed_author:
-            return _described(place, recorded_author, parsed_author)
-    raise AssertionError("lists that differ do so where a stretch begins")
+    for place, (ours, theirs) in enumerate(zip(recorded, parsed, strict=True)):
+        if ours is not theirs:
+            covers = "the mask covers" if ours is Author.POLICY else "the mask leaves out"
+            return f"character {place}: {covers} text of the {theirs}, recorded as the {ours}'s"
+    return ""
 
 
-def _described(at: int, recorded: Author | None, parsed: Author | None) -> str:
-    covers = "the mask covers" if recorded is Author.POLICY else "the mask leaves out"
-    return f"character {at}: {covers} text of the {parsed}, recorded as the {recorded}'s"
-
-
-def _authors(steps: Sequence[Step]) -> list[tuple[Author, int]]:
-    """Return the author of each stretch of the text, and the place where the stretch ends."""
-    stretches: list[tuple[Author, int]] = []
-    end = 0
+def _authors(steps: Sequence[Step]) -> list[Author]:
+    """Return the author of every character."""
+    authors: list[Author] = []
     for step in steps:
-        if not step.text:
-            continue
-        end += len(step.text)
-        if stretches and stretches[-1][0] == step.author:
-            stretches[-1] = (step.author, end)
-        else:
-            stretches.append((step.author, end))
-    return stretches
-
-
-def _author_at(stretches: Sequence[tuple[Author, int]], at: int) -> Author | None:
-    for author, end in stretches:
-        if at < end:
-            return author
-    return None
+        authors += [step.author] * len(step.text)
+    return authors

@@ -3,8 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -49,8 +48,6 @@ class Summary:
     """A part of the id of the row to show; empty: the first row with a finding, or the first."""
     shown: Examination | None = None
     """The row to show."""
-    unsearchable_tags: list[str] = field(default_factory=list)
-    """Tags whose tokens depend on the text around them. That is no fault of a row."""
 
     def add(self, row: Examination) -> None:
         """Count a row."""
@@ -65,16 +62,15 @@ class Summary:
             self.examples.setdefault(finding.fault, (row.row_id, finding))
         if row.findings and len(self.reported) < _MAX_REPORTED:
             self.reported.append((row.row_id, row.findings))
-        if row.pieces and self._is_better(row):
+        if not row.pieces:
+            return
+        is_better = self.shown is None
+        if self.shown and self.wanted:
+            is_better = self.wanted in row.row_id and self.wanted not in self.shown.row_id
+        elif self.shown:
+            is_better = self.shown.is_clean and not row.is_clean
+        if is_better:
             self.shown = row
-
-    def _is_better(self, row: Examination) -> bool:
-        """Return whether a row is rather to be shown than the one so far."""
-        if self.shown is None:
-            return True
-        if self.wanted:
-            return self.wanted in row.row_id and self.wanted not in self.shown.row_id
-        return self.shown.is_clean and not row.is_clean
 
     def add_of_tokenizer(self, finding: Finding) -> None:
         """Add what is wrong with the tokenizer and not with one row."""
@@ -95,25 +91,15 @@ def as_json(summary: Summary) -> str:
     """Write a summary and the rows with findings as JSON."""
     rows = []
     for row_id, findings in summary.reported:
-        rows.append({"row": row_id, "findings": [_finding(finding) for finding in findings]})
+        rows.append({"row": row_id, "findings": [asdict(finding) for finding in findings]})
     document = {
         "rows": summary.num_rows,
         "clean": summary.num_clean,
         "tokens": {author: count._asdict() for author, count in summary.counts.items()},
         "rows_by_fault": dict(summary.rows_by_fault.most_common()),
-        "unsearchable_tags": summary.unsearchable_tags,
         "rows_with_findings": rows,
     }
     return json.dumps(document, indent=2) + "\n"
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "fault": finding.fault,
-        "token": finding.token,
-        "count": finding.count,
-        "detail": finding.detail,
-    }
 
 
 def as_tables(summary: Summary) -> RenderableType:
@@ -133,10 +119,6 @@ def as_tables(summary: Summary) -> RenderableType:
     shown: list[RenderableType] = [tokens] if summary.counts else []
     if summary.has_faults:
         shown.append(faults)
-    if summary.unsearchable_tags:
-        names = ", ".join(summary.unsearchable_tags)
-        note = f"A mask that searches for the tokens of these tags would miss some: {names}"
-        shown.append(_short(note, 300))
     return Group(*shown)
 
 
@@ -158,40 +140,30 @@ def in_colour(row: Examination) -> Text:
     shown.append(" wrong ", style=_WRONG)
     shown.append("\n")
     for text, piece in _window(row.pieces):
-        shown.append(printable(text), style=_style(piece))
+        style = _WRONG if piece.is_wrong else _STYLES.get(piece.author, "dim")
+        if piece.is_trained:
+            style += " underline"
+        shown.append(printable(text), style=style)
     return shown
-
-
-def _style(piece: ShownPiece) -> str:
-    style = _STYLES.get(piece.author, "dim")
-    if piece.is_wrong:
-        style = _WRONG
-    return f"{style} underline" if piece.is_trained else style
 
 
 def _window(pieces: tuple[ShownPiece, ...]) -> Iterator[tuple[str, ShownPiece]]:
     """Yield the part of a row that is shown: from its beginning, or from shortly before a fault."""
-    length = sum(len(piece.text) for piece in pieces)
+    length = 0
+    first_wrong: int | None = None
+    for piece in pieces:
+        if first_wrong is None and (piece.is_wrong or piece.author == MIXED):
+            first_wrong = length
+        length += len(piece.text)
     start = 0
     if length > _SHOWN_CHARS:
-        start = max(0, _first_wrong(pieces) - _CONTEXT_CHARS)
-    end = start + _SHOWN_CHARS
+        start = max(0, (first_wrong or 0) - _CONTEXT_CHARS)
     position = 0
     for piece in pieces:
-        text = piece.text[max(0, start - position) : max(0, end - position)]
+        text = piece.text[max(0, start - position) : max(0, start + _SHOWN_CHARS - position)]
         position += len(piece.text)
         if text:
             yield text, piece
-    if length > end or start:
-        left_out = length - min(length, end) + start
-        note = f"\n({left_out:,} characters are not shown)"
+    if length > _SHOWN_CHARS:
+        note = f"\n(of {length:,} characters, {_SHOWN_CHARS:,} at most are shown)"
         yield note, ShownPiece(note, "", is_trained=False, is_wrong=False)
-
-
-def _first_wrong(pieces: tuple[ShownPiece, ...]) -> int:
-    position = 0
-    for piece in pieces:
-        if piece.is_wrong or piece.author == MIXED:
-            return position
-        position += len(piece.text)
-    return 0

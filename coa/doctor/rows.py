@@ -1,11 +1,10 @@
 """Read any file of training rows as `MaskedRow`s, in whatever kind each row is.
 
 A file may be one of this project's sets (parquet), a table or JSON of others, or a folder that
-`datasets` saved. What kind a row is shows in its columns:
+`datasets` saved. What kind a row of others is shows in its columns:
 
 - `input_ids` with `labels` or a mask: finished; without either, every token is trained;
-- `messages`: rendered by the chat template, if there is one;
-- any other: read as a foreign format (`coa/foreign`) and encoded as this project does.
+- `messages`: rendered by the chat template.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,14 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coa.doctor.chat_rows import ChatReader
-from coa.doctor.findings import Fault, Finding, MaskedRow
+from coa.doctor.findings import Fault, MaskedRow, refused_row
 from coa.doctor.finished_rows import FinishedReader
 from coa.doctor.set_rows import SetReader
 from coa.doctor.turns import turn_marks
-from coa.errors import InputError, MissingExtraError, unknown_name
+from coa.errors import InputError, MissingExtraError
 from coa.foreign.files import find_files, read_foreign_file
-from coa.foreign.record import Format
-from coa.foreign.rows import read_foreign_row
 from coa.policy.prompts import Prompt
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
@@ -42,68 +39,39 @@ class Readers(NamedTuple):
     of_finished: FinishedReader
     of_chats: ChatReader | None
     """None where there is no chat template."""
-    foreign_format: Format
 
     @classmethod
     def of(
-        cls,
-        tokenizer: Any,
-        *,
-        format_name: str,
-        chat_template: str,
-        prompt_end: str,
-        prompt: Prompt | None = None,
+        cls, tokenizer: Any, *, chat_template: str, prompt_end: str, prompt: Prompt | None = None
     ) -> "Readers":
         """Make the readers.
 
-        Args:
-            tokenizer: The tokenizer.
-            format_name: `auto`, or the `Format` of foreign rows.
-            chat_template: The text of a chat template; empty: the tokenizer's own.
-            prompt_end: What prompts of finished rows end with; empty: it is looked for.
-            prompt: The student's, for rows of this project's sets; None: they keep their own.
-
-        Raises:
-            ConfigError: the format is unknown.
+        An empty `chat_template` is the tokenizer's own, an empty `prompt_end` is looked for, and
+        without the student's `prompt` rows of this project's sets keep their own.
         """
-        if format_name not in list(Format):
-            raise unknown_name("format", format_name, list(Format), where="doctor.format")
-        foreign = Format(format_name)
         encoder = PieceEncoder(tokenizer)
         template = chat_template or getattr(tokenizer, "chat_template", None) or ""
         marks = turn_marks(tokenizer, template) if template else None
-        chats = None
-        if template and foreign is Format.AUTO:
-            chats = ChatReader(tokenizer, encoder, marks, template)
+        chats = ChatReader(tokenizer, encoder, marks, template) if template else None
         finished = FinishedReader(tokenizer, encoder, marks, prompt_end)
-        return cls(SetReader(tokenizer, encoder, prompt), finished, chats, foreign)
+        return cls(SetReader(tokenizer, encoder, prompt), finished, chats)
 
     def read(self, row_id: str, values: Mapping[str, Any]) -> MaskedRow:
         """Read a row by its columns."""
         if values.get("input_ids") is not None:
             return self.of_finished.read(row_id, values)
-        if self.of_chats is not None and isinstance(values.get("messages"), list):
-            return self.of_chats.read(row_id, values)
-        try:
-            row = read_foreign_row(values, self.foreign_format)
-        except UnreadableError as error:
-            return unreadable(row_id, error)
-        return self.of_sets.read_foreign(row_id, row)
-
-
-def unreadable(row_id: str, error: UnreadableError) -> MaskedRow:
-    """Return a row of which nothing is known but why."""
-    detail = f"{error.reason} at character {error.character}: {error.detail}"
-    noticed = (Finding(Fault.UNREADABLE, detail=detail),)
-    return MaskedRow(row_id, (), (), (), noticed, has_mask=False)
+        if values.get("messages") is None:
+            columns = ", ".join(sorted(values))[:200]
+            detail = f"neither `input_ids` nor `messages`; columns {columns}"
+            return refused_row(row_id, Fault.UNREADABLE, detail)
+        if self.of_chats is None:
+            detail = "messages, and no chat template: set doctor.chat_template"
+            return refused_row(row_id, Fault.UNREADABLE, detail)
+        return self.of_chats.read(row_id, values)
 
 
 def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
-    """Yield the rows of a set, of files, or of a folder.
-
-    Args:
-        name: The name of an assembled set, a file or a pattern of files, or a folder.
-        readers: The readers.
+    """Yield the rows of an assembled set, of a file or a pattern of files, or of a folder.
 
     Raises:
         InputError: nothing is there, or a file cannot be read.
@@ -112,41 +80,31 @@ def masked_rows(name: str, readers: Readers) -> Iterator[MaskedRow]:
     folder = ASSEMBLED / name
     if "/" not in name and folder.is_dir():
         name = str(folder / "*.parquet")
-    if _is_saved(Path(name)):
+    if any((Path(name) / file).is_file() for file in _SAVED):
         yield from _saved_rows(Path(name), readers)
         return
     for path in find_files(name):
+        columns: set[str] = set()
         if path.suffix == ".parquet":
-            yield from _parquet_rows(path, readers)
-            continue
-        for found in read_foreign_file(path, _MAX_ROW_BYTES):
-            row_id = f"{path.name}:{found.number}"
-            if isinstance(found.values, UnreadableError):
-                yield unreadable(row_id, found.values)
-            else:
-                yield readers.read(_row_id(found.values, row_id), found.values)
+            columns = set(tables.open_parquet(path).schema_arrow.names)
+        if columns.issuperset(tables.required_columns(GradedTrajectory)):
+            for trajectory in tables.read_table(path, GradedTrajectory):
+                yield readers.of_sets.read_trajectory(trajectory)
+        elif columns.issuperset(tables.required_columns(PreferencePair)):
+            for pair in tables.read_table(path, PreferencePair):
+                yield from readers.of_sets.read_pair(pair)
+        else:
+            yield from _rows_of_others(path, readers)
 
 
-def _parquet_rows(path: Path, readers: Readers) -> Iterator[MaskedRow]:
-    file = tables.open_parquet(path)
-    columns = file.schema_arrow.names
-    if not set(tables.required_columns(GradedTrajectory)) - set(columns):
-        for trajectory in tables.read_table(path, GradedTrajectory):
-            yield readers.of_sets.read_trajectory(trajectory)
-        return
-    if not set(tables.required_columns(PreferencePair)) - set(columns):
-        for pair in tables.read_table(path, PreferencePair):
-            yield from readers.of_sets.read_pair(pair)
-        return
-    number = 0
-    for batch in tables.parquet_batches(path, file, columns):
-        for values in batch.to_pylist():
-            number += 1
-            yield readers.read(_row_id(values, f"{path.name}:{number}"), values)
-
-
-def _is_saved(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _SAVED)
+def _rows_of_others(path: Path, readers: Readers) -> Iterator[MaskedRow]:
+    for number, values in read_foreign_file(path, _MAX_ROW_BYTES):
+        row_id = f"{path.name}:{number}"
+        if isinstance(values, UnreadableError):
+            detail = f"{values.reason} at character {values.character}: {values.detail}"
+            yield refused_row(row_id, Fault.UNREADABLE, detail)
+        else:
+            yield readers.read(_row_id(values, row_id), values)
 
 
 def _saved_rows(folder: Path, readers: Readers) -> Iterator[MaskedRow]:

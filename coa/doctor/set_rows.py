@@ -1,4 +1,4 @@
-"""Read the rows of this project's sets, and of foreign files, as training encodes them."""
+"""Read the rows of this project's sets as training encodes them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from coa.doctor.findings import Fault, Finding, MaskedRow, author_spans
 from coa.doctor.recorded_authors import mask_fault
 from coa.doctor.tags import forged_observations
-from coa.foreign.record import ForeignRow, Format
 from coa.policy.chat_templates import load_prompt
 from coa.policy.prompts import Prompt
 from coa.records import protocol
@@ -61,11 +60,6 @@ class SetReader(NamedTuple):
             found = noticed + forged
             yield self._encoded(row_id, prompt, row.prefix, side, found)
 
-    def read_foreign(self, row_id: str, row: ForeignRow) -> MaskedRow:
-        """Encode a row that a reader of foreign formats gave authors."""
-        in_own_tags = row.format is Format.AUTOCOA
-        return self._encoded(row_id, row.prompt, (), row.steps, [], in_own_tags=in_own_tags)
-
     def _prompt_for(self, question: str, sampled_with: str) -> str:
         return self.prompt.fill(question) if self.prompt else sampled_with
 
@@ -76,8 +70,6 @@ class SetReader(NamedTuple):
         prefix: Sequence[Step],
         steps: Sequence[Step],
         noticed: Sequence[Finding],
-        *,
-        in_own_tags: bool = True,
     ) -> MaskedRow:
         """Encode steps after a prompt and a prefix, with the end token where they answer."""
         answers = bool(steps) and steps[-1].kind is StepKind.ANSWER
@@ -100,7 +92,7 @@ class SetReader(NamedTuple):
             tuple(spans),
             tuple(noticed),
             has_end=answers,
-            in_own_tags=in_own_tags,
+            in_own_tags=True,
         )
 
 

@@ -14,8 +14,6 @@ class DoctorParams:
     """An assembled set (`coa`), a file or a pattern of files, or a folder that `datasets` saved."""
     tokenizer: str = ""
     """A folder or a name on the Hub: the tokenizer of the model that is to be trained."""
-    format: str = "auto"
-    """`auto`, or the format of rows of other projects (`r1_searcher`)."""
     chat_template: str = ""
     """A file with the chat template for rows of messages; empty: the tokenizer's own."""
     prompt_end: str = ""

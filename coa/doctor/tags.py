@@ -1,8 +1,8 @@
 """Read this project's own tags in a turn, and look how a tokenizer treats them.
 
 Text in the tags of an observation is the environment's if it follows a call, and the policy's if
-it does not. The tags and labels of other frameworks do not show who wrote what: their rows are
-read before they are tokenized (`coa/foreign`), or as messages, whose roles say it.
+it does not. The tags and labels of other frameworks do not show who wrote what: `coa ingest` reads
+their rows before they are tokenized, and the roles of messages say it.
 """
 
 import re
@@ -20,8 +20,6 @@ _FOREIGN_OPENINGS = sorted({re.escape(family.observation.open) for family in TAG
 _FOREIGN_OBSERVATION = re.compile(
     rf"{'|'.join(_FOREIGN_OPENINGS)}|^Observation(?: \d+)?:", re.MULTILINE
 )
-_AROUND = (("", ""), (" ", ""), ("", "\n"), ("", "\n\n"), ("\n", "\n"), (".", " "))
-"""Texts before and after a tag, as policies and frameworks write them."""
 
 
 class Reading(NamedTuple):
@@ -36,17 +34,15 @@ class Reading(NamedTuple):
 def read_turn(text: str, *, is_whole: bool, is_opened: bool = False) -> Reading:
     """Read who wrote a turn of the policy.
 
-    Args:
-        text: The turn.
-        is_whole: Whether the turn is a whole trajectory, which must end in an answer.
-        is_opened: Whether the prompt before it ends with the opening of our thinking.
+    A turn that is a whole trajectory must end in an answer; `is_opened` says whether the prompt
+    before it ends with the opening of our thinking.
     """
     if not has_own_tags(text):
         observed = _FOREIGN_OBSERVATION.search(text)
         if observed:
             detail = (
-                f"{observed[0]} in the policy's turn; bring the rows as text with their question, "
-                "before they are tokenized, or as messages"
+                f"{observed[0]} in the policy's turn; import the rows as text (coa ingest), or "
+                "bring them as messages"
             )
             unknown = Finding(Fault.AUTHORS_UNKNOWN, detail=detail)
             return Reading((AuthorSpan(0, len(text), None),), (unknown,))
@@ -82,28 +78,6 @@ def folded_tags(tags: Iterable[str], encoder: PieceEncoder) -> Iterator[Finding]
             yield Finding(Fault.TAG_FOLDED, detail=f"{tag} becomes {decoded}")
 
 
-def unsearchable_tags(tags: Iterable[str], encoder: PieceEncoder) -> list[str]:
-    """List the tags whose tokens change with the text around them.
-
-    A mask that searches the ids for the tokens of such a tag misses it.
-    """
-    found = []
-    for tag in tags:
-        alone = encoder.encode(tag, author=Author.POLICY)
-        for before, after in _AROUND:
-            ids = encoder.encode(f"{before}{tag}{after}", author=Author.POLICY)
-            if not _holds(ids, alone):
-                found.append(tag)
-                break
-    return found
-
-
 def own_tags(tools: Iterable[str] = ()) -> list[str]:
     """List our tags around calls of the search and of other tools, and around observations."""
     return sorted(protocol.all_tags({SEARCH, *tools}))
-
-
-def _holds(ids: tuple[int, ...], part: tuple[int, ...]) -> bool:
-    """Return whether `part` stands in `ids` as it is."""
-    starts = range(len(ids) - len(part) + 1)
-    return any(ids[start : start + len(part)] == part for start in starts)

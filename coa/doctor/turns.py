@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from jinja2 import TemplateError
+
 from coa.records import protocol
 
 _ASKED, _ANSWERED, _ASKED_AGAIN = "asked by user", "said by assistant", "asked once more"
@@ -21,16 +23,11 @@ class TurnMarks(NamedTuple):
     """After a turn of the assistant."""
 
 
-def turn_marks(tokenizer: Any, chat_template: str | None = None) -> TurnMarks | None:
+def turn_marks(tokenizer: Any, template: str) -> TurnMarks | None:
     """Read the marks of a template from a small conversation; None where it has no such marks."""
-    template = chat_template or getattr(tokenizer, "chat_template", None)
-    if not isinstance(template, str):
-        return None
     asked = [{"role": "user", "content": _ASKED}]
     answered = [*asked, {"role": "assistant", "content": _ANSWERED}]
     again = [*answered, {"role": "user", "content": _ASKED_AGAIN}]
-    from jinja2 import TemplateError
-
     try:
         before = tokenizer.apply_chat_template(asked, chat_template=template, tokenize=False)
         opened = tokenizer.apply_chat_template(
@@ -64,10 +61,7 @@ class Turn(NamedTuple):
 def policy_turns(text: str, marks: TurnMarks | None, prompt_end: str) -> list[Turn]:
     """Find the policy's turns in a text; none where nothing shows where the prompt ends.
 
-    Args:
-        text: The whole text.
-        marks: Those of the chat template.
-        prompt_end: What the prompt ends with; empty: the marks, or the opening of our thinking.
+    Without a `prompt_end`, the marks or the opening of our thinking show it.
     """
     if not prompt_end and marks is not None and marks.assistant in text:
         return list(_marked_turns(text, marks))

@@ -75,7 +75,8 @@ def to_row(chat: Chat) -> ForeignRow:
     """
     num_before = _num_before_policy(chat.messages)
     before = chat.messages[:num_before]
-    question = question_text(chat.question or _last_user_text(before))
+    asked = [message.content for message in before if message.role is Role.USER]
+    question = question_text(chat.question or (asked[-1] if asked else None))
     steps = _steps(chat.messages[num_before:])
     acts = any(step.kind is StepKind.ACTION for step in steps)
     return ForeignRow(
@@ -93,11 +94,7 @@ def to_row(chat: Chat) -> ForeignRow:
 
 
 def _num_before_policy(messages: Sequence[Message]) -> int:
-    """Count the messages before the policy's first; they are the runtime's and the user's.
-
-    Raises:
-        UnreadableError: A tool's message is among them.
-    """
+    """Count the messages before the policy's first; they are the runtime's and the user's."""
     for index, message in enumerate(messages):
         if message.role is Role.ASSISTANT:
             return index
@@ -105,17 +102,6 @@ def _num_before_policy(messages: Sequence[Message]) -> int:
             detail = "a tool's message before the policy's first"
             raise refusal(UnreadableReason.WRONG_FORMAT, message.number, detail=detail)
     return len(messages)
-
-
-def _last_user_text(before: Sequence[Message]) -> str | None:
-    for message in reversed(before):
-        if message.role is Role.USER:
-            return message.content
-    return None
-
-
-def _read_messages(items: Sequence[Any]) -> tuple[Message, ...]:
-    return tuple(read_message(item, number) for number, item in enumerate(items, 1))
 
 
 def offers_tools(row: Mapping[str, Any]) -> bool:
@@ -136,7 +122,7 @@ def chat_of(kind: Format, row: Mapping[str, Any], items: Sequence[Any]) -> Chat:
     """
     return Chat(
         format=kind,
-        messages=_read_messages(items),
+        messages=tuple(read_message(item, number) for number, item in enumerate(items, 1)),
         question=optional_text(row.get("question")),
         question_id=first_identifier(row, ID_COLUMNS),
         gold_answers=gold_answers_of(row),
@@ -171,7 +157,8 @@ def read_react_chat_row(row: Mapping[str, Any]) -> ForeignRow:
     Raises:
         UnreadableError: It cannot be read.
     """
-    first, *turns = _read_messages(chat_items(row) or [])
+    chat = chat_of(Format.REACT, row, chat_items(row) or [])
+    first, *turns = chat.messages
     if first.role is not Role.USER:
         detail = "the first message is not the user's"
         raise refusal(UnreadableReason.NO_QUESTION, first.number, detail=detail)
@@ -180,7 +167,7 @@ def read_react_chat_row(row: Mapping[str, Any]) -> ForeignRow:
         format=Format.REACT,
         question_id=first_identifier(row, (*ID_COLUMNS, "id", "idx")),
         question=question_text(row.get("question") or first.content),
-        gold_answers=gold_answers_of(row),
+        gold_answers=chat.gold_answers,
         prompt=first.content,
         steps=steps,
         mode=mode_of(row, steps),
@@ -295,10 +282,6 @@ def _steps(turns: Sequence[Message]) -> tuple[Step, ...]:
 
     The answer is the last message, which must be the policy's and call no tool. Of several calls in
     one turn the first is kept if only it was answered, as a chat server's teacher is run here.
-
-    Raises:
-        UnreadableError: A message is the user's or the runtime's, a call has no response or a
-            response no call, several calls of a turn were answered, or there is no answer.
     """
     steps: list[Step] = []
     waiting: tuple[Call, ...] = ()
@@ -314,9 +297,10 @@ def _steps(turns: Sequence[Message]) -> tuple[Step, ...]:
             is_last = message.number == turns[-1].number
             steps += _policy_steps(message, is_last=is_last)
             waiting = message.calls
-        elif _is_response(message, waiting):
+        elif waiting and (message.role is Role.TOOL or is_tool_response(message)):
             _check_answers(message, waiting)
-            steps.append(_observation(message, steps[-1].tool))
+            step = observation_step(message.content, steps[-1].tool)
+            steps.append(replace(step, outcome=Outcome.ERROR) if message.is_error else step)
             waiting = ()
         else:
             raise _misplaced(message, steps)
@@ -330,20 +314,8 @@ def _steps(turns: Sequence[Message]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _is_response(message: Message, waiting: tuple[Call, ...]) -> bool:
-    """Return whether a message is a tool's; a user's is where it holds nothing else."""
-    if not waiting:
-        return False
-    is_framed = message.role is Role.USER and is_tool_response(message.content)
-    return is_framed or message.role is Role.TOOL
-
-
 def _check_answers(message: Message, waiting: tuple[Call, ...]) -> None:
-    """Check that a tool's message answers the first call of the turn.
-
-    Raises:
-        UnreadableError: It answers another one, or does not say which of several.
-    """
+    """Check that a tool's message answers the first call of the turn."""
     first = waiting[0]
     if message.call_id and first.call_id:
         if message.call_id == first.call_id:
@@ -390,6 +362,10 @@ def _policy_steps(message: Message, *, is_last: bool) -> list[Step]:
 def _action(message: Message) -> Step:
     """Return the first call of a turn; the others are noted as cut."""
     call, *others = message.calls
+    cut_calls = []
+    for other in others:
+        written = {"name": other.name, "arguments": other.arguments}
+        cut_calls.append(json.dumps(written, ensure_ascii=False))
     return Step(
         StepKind.ACTION,
         Author.POLICY,
@@ -397,14 +373,5 @@ def _action(message: Message) -> Step:
         tool=call.name,
         argument=call.argument,
         transcribed=call.arguments,
-        cut_calls=tuple(_cut(other) for other in others),
+        cut_calls=tuple(cut_calls),
     )
-
-
-def _cut(call: Call) -> str:
-    return json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-
-
-def _observation(message: Message, tool: str | None) -> Step:
-    step = observation_step(message.content, tool)
-    return replace(step, outcome=Outcome.ERROR) if message.is_error else step

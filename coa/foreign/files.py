@@ -87,11 +87,7 @@ def _parquet_rows(path: Path) -> Iterator[FoundRow]:
 
 
 def _checked(row: Any) -> Mapping[str, Any]:
-    """Return the row, if it is an object whose texts can be stored.
-
-    Raises:
-        UnreadableError: it is not, or it is the reason why a row cannot be read.
-    """
+    """Return the row, if it is an object whose texts can be stored."""
     if isinstance(row, UnreadableError):
         raise row
     if not isinstance(row, dict):

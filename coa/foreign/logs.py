@@ -72,16 +72,12 @@ def _step_messages(step: Any, number: int) -> Iterator[Message]:
     observation = step.get("observation")
     results = observation.get("results") if isinstance(observation, dict) else None
     for result in results if isinstance(results, list) else ():
-        yield _result_message(result, number)
-
-
-def _result_message(result: Any, number: int) -> Message:
-    content = result.get("content") if isinstance(result, dict) else None
-    if content is None:
-        detail = "a result without content, such as the trajectory of another agent"
-        raise refusal(UnreadableReason.NO_OBSERVATION, number, detail=detail)
-    call_id = result.get("source_call_id")
-    return read_message({"role": "tool", "content": content, "tool_call_id": call_id}, number)
+        content = result.get("content") if isinstance(result, dict) else None
+        if content is None:
+            detail = "a result without content, such as the trajectory of another agent"
+            raise refusal(UnreadableReason.NO_OBSERVATION, number, detail=detail)
+        call_id = result.get("source_call_id")
+        yield read_message({"role": "tool", "content": content, "tool_call_id": call_id}, number)
 
 
 def is_trace(row: Mapping[str, Any]) -> bool:
@@ -100,7 +96,10 @@ def read_trace_row(row: Mapping[str, Any]) -> ForeignRow:
     nodes: Sequence[Any] = row["nodes"]
     _check_single_path(nodes)
     messages = tuple(_node_message(node, number) for number, node in enumerate(nodes, 1))
-    task = _task_data(row)
+    task = row.get("task")
+    task = task if isinstance(task, dict) else {}
+    data = task.get("data")  # the row of the task, which other versions have in `task` itself
+    task = data if isinstance(data, dict) else task
     chat = Chat(
         format=Format.VERIFIERS,
         messages=messages,
@@ -113,11 +112,7 @@ def read_trace_row(row: Mapping[str, Any]) -> ForeignRow:
 
 
 def _check_single_path(nodes: Sequence[Any]) -> None:
-    """Check that each node follows the one before it.
-
-    Raises:
-        UnreadableError: A node is no object, or follows another one.
-    """
+    """Check that each node follows the one before it."""
     for index, node in enumerate(nodes):
         expected = index - 1 if index else None
         if not isinstance(node, dict):
@@ -135,15 +130,6 @@ def _node_message(node: Mapping[str, Any], number: int) -> Message:
         detail = f"a message of the role {message.role} with sampled={str(is_sampled).lower()}"
         raise refusal(UnreadableReason.UNKNOWN_AUTHOR, number, detail=detail)
     return message
-
-
-def _task_data(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the row of the task, which stands in `task.data` or in `task` itself."""
-    task = row.get("task")
-    if not isinstance(task, dict):
-        return {}
-    data = task.get("data")
-    return data if isinstance(data, dict) else task
 
 
 def _model(row: Mapping[str, Any]) -> str:
@@ -170,7 +156,10 @@ def read_sample_row(row: Mapping[str, Any]) -> ForeignRow:
     """
     items = row["messages"]
     for number, item in enumerate(items, 1):
-        _check_source(item, number)
+        is_policys = isinstance(item, dict) and role_name(item) == Role.ASSISTANT
+        if is_policys and item.get("source") == "input":
+            detail = "an assistant's message that is part of the input"
+            raise refusal(UnreadableReason.UNKNOWN_AUTHOR, number, detail=detail)
     chat = chat_of(Format.INSPECT, row, items)
     output = row.get("output")
     model = optional_text(output.get("model")) if isinstance(output, dict) else None
@@ -182,16 +171,3 @@ def read_sample_row(row: Mapping[str, Any]) -> ForeignRow:
             model=model or "",
         )
     )
-
-
-def _check_source(item: Any, number: int) -> None:
-    """Refuse an assistant's message that the sample's input holds, for the policy did not write it.
-
-    Raises:
-        UnreadableError: It is one.
-    """
-    if not isinstance(item, dict) or role_name(item) != Role.ASSISTANT:
-        return
-    if item.get("source") == "input":
-        detail = "an assistant's message that is part of the input"
-        raise refusal(UnreadableReason.UNKNOWN_AUTHOR, number, detail=detail)

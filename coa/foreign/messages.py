@@ -95,23 +95,12 @@ class Message:
 def refusal(
     reason: UnreadableReason, number: int, character: int = 0, detail: str = ""
 ) -> UnreadableError:
-    """Make the error for a message that cannot be read.
-
-    Args:
-        reason: Why.
-        number: The message.
-        character: Where in the text of the message.
-        detail: More about the reason.
-    """
+    """Make the error for the message `number`, at a character of its text."""
     return UnreadableError(reason, character, f"message {number}: {detail}".removesuffix(": "))
 
 
 def read_message(item: Any, number: int) -> Message:
-    """Read one message of a chat.
-
-    Args:
-        item: The message as its file has it.
-        number: Its position, from 1.
+    """Read one message of a chat; `number` is its position, from 1.
 
     Raises:
         UnreadableError: The role is unknown, or the content, the reasoning or a call is of no form
@@ -171,7 +160,8 @@ def _content(item: Mapping[str, Any], number: int) -> tuple[str, str]:
     reasoning: list[str] = []
     texts: list[str] = []
     for part in found:
-        if _is_reasoning(part):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in _REASONING_PARTS | _HIDDEN_PARTS:
             if texts:
                 detail = "reasoning after a text in the same content"
                 raise refusal(UnreadableReason.WRONG_FORMAT, number, detail=detail)
@@ -179,10 +169,6 @@ def _content(item: Mapping[str, Any], number: int) -> tuple[str, str]:
         else:
             texts.append(_text_part(part, number))
     return "".join(reasoning), "".join(texts)
-
-
-def _is_reasoning(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in _REASONING_PARTS | _HIDDEN_PARTS
 
 
 def _reasoning_part(part: Mapping[str, Any]) -> str:
@@ -224,11 +210,7 @@ def _reasoning(item: Mapping[str, Any], number: int) -> str:
 
 
 def _detailed_reasoning(details: Any, number: int) -> str:
-    """Read the reasoning in `reasoning_details`; encrypted pieces are not shown to anyone.
-
-    Raises:
-        UnreadableError: There is only a summary: the provider wrote it, not the policy.
-    """
+    """Read the reasoning in `reasoning_details`; encrypted pieces are not shown to anyone."""
     texts: list[str] = []
     has_summary = False
     for piece in details if isinstance(details, list) else ():
@@ -248,15 +230,7 @@ def _same_words(one: str, other: str) -> bool:
 
 
 def _calls(item: Mapping[str, Any], number: int) -> tuple[Call, ...]:
-    """Read the calls in the fields `tool_calls` and `function_call` of a message.
-
-    Args:
-        item: The message as its file has it.
-        number: Its position, for errors.
-
-    Raises:
-        UnreadableError: A call has no name, or its arguments are not a JSON object.
-    """
+    """Read the calls in the fields `tool_calls` and `function_call` of a message."""
     found = item.get("tool_calls") or []
     if not isinstance(found, list):
         raise refusal(UnreadableReason.BAD_CALL, number, detail="tool_calls is not a list")
@@ -280,8 +254,12 @@ def _read_call(call: Any, number: int) -> Call:
     name = fields.get("name") or fields.get("function_name") or function
     if not isinstance(name, str) or not name.strip():
         raise refusal(UnreadableReason.BAD_CALL, number, detail="a call without a name")
+    given = fields.get("arguments")
+    if isinstance(given, dict):
+        # Tables add nulls for the arguments of other rows.
+        given = {key: value for key, value in given.items() if value is not None}
     try:
-        arguments = arguments_json(_given(fields.get("arguments")))
+        arguments = arguments_json(given)
         argument = argument_text(arguments)
     except UnreadableError as error:
         detail = f"arguments of {name[:80]!r}: {error.detail}"
@@ -293,21 +271,10 @@ def _read_call(call: Any, number: int) -> Call:
     return Call(name.strip(), argument, arguments, call_id)
 
 
-def _given(arguments: Any) -> Any:
-    """Leave out the nulls of an object: tables add them for the arguments of other rows."""
-    if not isinstance(arguments, dict):
-        return arguments
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
 def read_call_text(body: str, number: int, offset: int, *, surface: str) -> Call:
-    """Read a call that is written as JSON inside a message's text.
+    """Read a call that is written as JSON inside the text of the message `number`, at `offset`.
 
-    Args:
-        body: The JSON.
-        number: The message, for errors.
-        offset: Where the JSON begins in the message's text, for errors.
-        surface: What the policy wrote around the JSON, and the JSON.
+    `surface` is what the policy wrote around the JSON, and the JSON.
 
     Raises:
         UnreadableError: It is not the JSON of a call.
@@ -331,7 +298,9 @@ def without_tags(message: Message) -> Message:
         return message
     thought, start = leading_thought(message)
     thoughts = message.thoughts
-    if thought and not _repeats(thought, thoughts):
+    bare = thought.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
+    repeats_field = bool(thoughts) and bare.split() == "".join(thoughts).split()
+    if thought and not repeats_field:
         thoughts = (*thoughts, thought)
     content = message.content[start:]
     forged = hide_json(content).find(TOOL_RESPONSE_OPEN)
@@ -374,12 +343,6 @@ def leading_thought(message: Message) -> tuple[str, int]:
     return content[:end], end
 
 
-def _repeats(thought: str, thoughts: tuple[str, ...]) -> bool:
-    """Return whether the content only repeats what a field of reasoning holds."""
-    bare = thought.strip().removeprefix(THINK_OPEN).removesuffix(THINK_CLOSE)
-    return bool(thoughts) and bare.split() == "".join(thoughts).split()
-
-
 def _split_call(content: str, offset: int, number: int) -> tuple[str, tuple[Call, ...]]:
     """Split a content into the text before a call and the call; no call where there is none."""
     searched = hide_json(content)
@@ -406,11 +369,7 @@ def _split_call(content: str, offset: int, number: int) -> tuple[str, tuple[Call
 
 
 def _check_answer(content: str, offset: int, number: int) -> None:
-    """Refuse an answer whose tags allow two readings.
-
-    Raises:
-        UnreadableError: They are not one opening and one closing tag in this order.
-    """
+    """Refuse an answer whose tags allow two readings."""
     tags = list(islice(_ANSWER_TAG.finditer(content), 3))
     names = [tag[0] for tag in tags]
     if names in ([], ["<answer>", "</answer>"]):
@@ -420,9 +379,11 @@ def _check_answer(content: str, offset: int, number: int) -> None:
     raise refusal(reason, number, offset + tags[-1].start(), tags[-1][0])
 
 
-def is_tool_response(content: str) -> bool:
-    """Return whether a message is wholly one response of a tool, in its tags."""
-    text = content.strip()
+def is_tool_response(message: Message) -> bool:
+    """Return whether a user's message is wholly one response of a tool, in its tags."""
+    if message.role is not Role.USER:
+        return False
+    text = message.content.strip()
     is_framed = text.startswith(TOOL_RESPONSE_OPEN) and text.endswith(TOOL_RESPONSE_CLOSE)
     searched = hide_json(text, TOOL_RESPONSE_OPEN, TOOL_RESPONSE_CLOSE)
     num_tags = searched.count(TOOL_RESPONSE_OPEN) + searched.count(TOOL_RESPONSE_CLOSE)

@@ -55,6 +55,11 @@ def is_react(text: str) -> bool:
     return _LABELS.match(text) is not None
 
 
+def is_numbered_react(text: str) -> bool:
+    """Return whether a text begins with a numbered label."""
+    return NUMBERED_LABEL.match(text.lstrip()) is not None
+
+
 def read_react_text(text: str) -> tuple[Step, ...]:
     """Read a ReAct trajectory that is one text (without its prompt) into steps.
 
@@ -98,8 +103,7 @@ def _scaffold_opening(turn: str, num_turns: int) -> str:
 def read_react_chat(messages: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
     """Read a ReAct chat into steps; joined, they give the contents of the messages, one by one.
 
-    Args:
-        messages: Pairs of role and content, without the message that asks the question.
+    Messages are pairs of role and content, without the one that asks the question.
 
     Raises:
         UnreadableError: Roles do not alternate; a turn is empty, has no call or goes on after it;
@@ -123,13 +127,7 @@ def read_react_chat(messages: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
 
 
 def _turn(text: str, offset: int, opening: str) -> list[Step]:
-    """Cut one turn: the scaffold's opening, perhaps a thought, then one call or the answer.
-
-    Args:
-        text: The turn.
-        offset: Where it begins in the whole text, for errors.
-        opening: What the scaffold wrote at its start.
-    """
+    """Cut one turn: the scaffold's opening, perhaps a thought, then one call or the answer."""
     if not text[len(opening) :].strip():
         raise UnreadableError(UnreadableReason.EMPTY_TURN, offset + len(opening))
     label = _LABEL.search(text, len(opening))
@@ -207,7 +205,12 @@ def read_numbered_react(text: str) -> tuple[Step, ...]:
             steps += thought_steps(written)
         else:
             steps.append(_numbered_call(written, label.end()))
-    return _with_numbered_answer(steps, len(text))
+    for i in reversed(range(len(steps))):  # the last call of `finish` is the answer
+        step = steps[i]
+        if step.kind is StepKind.ACTION and step.tool == _FINISH:
+            steps[i] = replace(step, kind=StepKind.ANSWER, tool=None, argument=None)
+            return tuple(steps)
+    raise UnreadableError(UnreadableReason.NO_ANSWER, len(text))
 
 
 def _check_numbers(text: str, labels: Sequence[re.Match[str]]) -> None:
@@ -240,13 +243,3 @@ def _numbered_call(written: str, offset: int) -> Step:
     if not argument:
         raise UnreadableError(UnreadableReason.EMPTY_TURN, offset, written[:80])
     return action_step(written, call["tool"].lower(), argument)
-
-
-def _with_numbered_answer(steps: list[Step], end: int) -> tuple[Step, ...]:
-    """Make the last call of `finish` the answer."""
-    for i in reversed(range(len(steps))):
-        step = steps[i]
-        if step.kind is StepKind.ACTION and step.tool == _FINISH:
-            steps[i] = replace(step, kind=StepKind.ANSWER, tool=None, argument=None)
-            return tuple(steps)
-    raise UnreadableError(UnreadableReason.NO_ANSWER, end)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from coa.foreign import chats, logs
 from coa.foreign.autocoa import has_own_tags, read_autocoa
-from coa.foreign.react import NUMBERED_LABEL, is_react, read_numbered_react, read_react_text
+from coa.foreign.react import is_numbered_react, is_react, read_numbered_react, read_react_text
 from coa.foreign.record import ForeignRow, Format
 from coa.foreign.tag_families import R1_SEARCHER, TAG_FAMILIES, TagFamily
 from coa.foreign.tagged_text import read_tagged_text, tell_family
@@ -57,10 +57,6 @@ def _tag_format(family: TagFamily) -> FormatReader:
     return _text_format(family.format, is_in, partial(read_tagged_text, family=family))
 
 
-def _is_numbered_react(text: str) -> bool:
-    return NUMBERED_LABEL.match(text.lstrip()) is not None
-
-
 COLUMN_FORMATS = (
     FormatReader(
         Format.R1_SEARCHER,
@@ -81,7 +77,7 @@ COLUMN_FORMATS = (
 """The formats with columns of their own."""
 TEXT_FORMATS = (
     _text_format(Format.REACT, is_react, read_react_text),
-    _text_format(Format.REFLEXION, _is_numbered_react, read_numbered_react),
+    _text_format(Format.REFLEXION, is_numbered_react, read_numbered_react),
     _text_format(Format.AUTOCOA, has_own_tags, read_autocoa),
     *(_tag_format(family) for family in TAG_FAMILIES),
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from coa.foreign.step_makers import action_step, answer_step, observation_step, thought_steps
-from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TOOL_CALL_TEXT, TagFamily, Tags
+from coa.foreign.tag_families import DETECTED, TAG_FAMILIES, TOOL_CALL_TEXT, TagFamily
 from coa.foreign.tool_call_json import read_tool_call
 from coa.policy.foreign_tags import hide_json
 from coa.records import protocol
@@ -243,14 +243,7 @@ def _pattern(family: TagFamily) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, found)))
 
 
-def _partners() -> dict[str, str]:
-    pairs: list[Tags] = []
-    for family in TAG_FAMILIES:
-        pairs += family.tags()
-    return dict(pairs)
-
-
-_PARTNERS = _partners()
+_PARTNERS = dict(tags for family in TAG_FAMILIES for tags in family.tags())
 _NAMES = {family.format: _names(family) for family in TAG_FAMILIES}
 _TAGS = {family.format: _pattern(family) for family in TAG_FAMILIES}
 _ANY_TAG = re.compile("|".join(map(re.escape, sorted({*_PARTNERS, *_PARTNERS.values()}))))

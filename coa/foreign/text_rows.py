@@ -81,7 +81,8 @@ def find_text(row: Mapping[str, Any]) -> FoundText | None:
         detail = f"the text may be that of {' or '.join(found)}"
         raise UnreadableError(UnreadableReason.WRONG_FORMAT, 0, detail)
     text: str = row[found[0]]
-    asked = _prompt(row)
+    given = [optional_text(row.get("instruction")), optional_text(_first(row, _PROMPT_COLUMNS))]
+    asked = "\n".join(part for part in given if part)
     if asked and text.startswith(asked):
         return FoundText(asked, text[len(asked) :])
     head, turn, body = text.partition(_POLICY_TURN)
@@ -103,13 +104,6 @@ def _after_question(row: Mapping[str, Any]) -> FoundText | None:
     if first is None:
         return None
     return FoundText(head + mark + body[: first.start()], body[first.start() :])
-
-
-def _prompt(row: Mapping[str, Any]) -> str:
-    """Return the prompt that a column holds as text, after an instruction; perhaps empty."""
-    asked = _first(row, _PROMPT_COLUMNS)
-    texts = [optional_text(row.get("instruction")), optional_text(asked)]
-    return "\n".join(text for text in texts if text)
 
 
 def read_text_row(
@@ -171,11 +165,10 @@ def _only_user_message(messages: Any) -> str | None:
     """Return the content of the one user message of a prompt that is a list of messages."""
     if not isinstance(messages, list):
         return None
-    asked = [
-        item.get("content")
-        for item in messages
-        if isinstance(item, dict) and item.get("role") == "user"
-    ]
+    asked = []
+    for item in messages:
+        if isinstance(item, dict) and item.get("role") == "user":
+            asked.append(item.get("content"))
     return optional_text(asked[0]) if len(asked) == 1 else None
 
 

@@ -29,11 +29,9 @@ class ToolCall(NamedTuple):
 
 
 def read_tool_call(text: str, offset: int = 0) -> ToolCall:
-    """Read the text of one call; blanks around the JSON are allowed.
+    """Read the JSON of one call, perhaps followed by the code of a Python call in its tags.
 
-    Args:
-        text: The JSON of the call, perhaps followed by the code of a Python call in its tags.
-        offset: Where `text` begins in the whole text, for errors.
+    `offset` is where it begins in the whole text, for errors.
 
     Raises:
         UnreadableError: it is no JSON object, names no tool or a key twice, has no arguments, or
@@ -55,11 +53,7 @@ def read_tool_call(text: str, offset: int = 0) -> ToolCall:
 
 
 def arguments_json(arguments: Any, offset: int = 0) -> str:
-    """Return a call's arguments as the text of a JSON object.
-
-    Args:
-        arguments: The text itself, or an object; nothing stands for an empty object.
-        offset: The position for errors.
+    """Return a call's arguments, a text or an object, as the text of a JSON object.
 
     Raises:
         UnreadableError: the object holds a value that JSON has not, or is nested too deep.
@@ -78,10 +72,6 @@ def argument_text(arguments: Any, offset: int = 0) -> str:
     A null says that an argument is not given. A text that is itself a JSON object stays in its
     object, or it would be read as one that names arguments.
 
-    Args:
-        arguments: An object, or the JSON text of one, as OpenAI's API has it.
-        offset: The position for errors.
-
     Raises:
         UnreadableError: the arguments are not an object, or their JSON cannot be read, or holds a
             character that no table can hold.
@@ -91,18 +81,14 @@ def argument_text(arguments: Any, offset: int = 0) -> str:
         raise _not_a_call(offset, "arguments that are not an object", repr(arguments))
     values = [value for value in fields.values() if value is not None]
     if len(values) == 1 and isinstance(values[0], str) and not _is_json_object(values[0]):
-        return _storable(values[0], offset).strip()
+        try:
+            return storable(values[0]).strip()
+        except UnreadableError as error:
+            # Its own characters are not those of its JSON: the error names the JSON.
+            raise UnreadableError(error.reason, offset, error.detail) from error
     if isinstance(arguments, str):
         return arguments.strip()
     return json.dumps(arguments, ensure_ascii=False)
-
-
-def _storable(text: str, offset: int) -> str:
-    """Return the text; its own characters are not those of its JSON, so an error names the JSON."""
-    try:
-        return storable(text)
-    except UnreadableError as error:
-        raise UnreadableError(error.reason, offset, error.detail) from error
 
 
 def _is_json_object(text: str) -> bool:

@@ -39,9 +39,7 @@ _UNSEEN = re.compile(
 def escaped(text: str, frame: str = _FRAME) -> str:
     """Write `text` as HTML that shows exactly it, on one line.
 
-    Args:
-        text: The text.
-        frame: The frame around a character that cannot be seen: HTML with `{name}` and `{shown}`.
+    `frame` is HTML with `{name}` and `{shown}` for a character that cannot be seen.
     """
     pieces = []
     position = 0

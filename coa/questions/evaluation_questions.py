@@ -74,14 +74,10 @@ class EvaluationQuestions:
 def read_evaluation(
     own: Path, more: Path, columns: Mapping[str, str]
 ) -> Iterator[EvaluationQuestion]:
-    """Read the validation and test questions of `own`, then those of `more`.
+    """Read the validation and test questions of `own`, then all of `more`, a file or a folder.
 
-    Args:
-        own: The project's questions.
-        more: Evaluation sets of others, a file or a folder of files; every row counts, whatever its
-            split. `own` means that there are none.
-        columns: `question_id` and `question` to the names of these columns in `more`, where they
-            differ.
+    `more` is `own` where there are no other evaluation sets; `columns` maps `question_id` and
+    `question` to its columns, where the names differ.
 
     Raises:
         InputError: a file is missing, broken or empty, a folder holds none, or a row has no

@@ -4,22 +4,10 @@ A question whose gold passages are not in the corpus cannot be answered by searc
 model learns: 37% of the questions of a common benchmark are of that kind (arXiv 2605.27881).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from coa.records.question import Question
-
-
-class Titled(Protocol):
-    """What has a title: a passage."""
-
-    @property
-    def title(self) -> str:
-        """Return the title."""
-
-
-Passage = TypeVar("Passage", bound=Titled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +25,7 @@ class Coverage:
 
 
 class GoldTitles:
-    """Watches the passages of a corpus go by, and remembers which gold titles it saw."""
+    """Gold titles of questions, and which of them were seen in a corpus."""
 
     def __init__(self, questions: Iterable[Question]) -> None:
         self._wanted: dict[str, list[frozenset[str]]] = {}
@@ -50,13 +38,11 @@ class GoldTitles:
             self._titles.update(*wanted)
         self._seen: set[str] = set()
 
-    def watch(self, passages: Iterable[Passage]) -> Iterator[Passage]:
-        """Pass the passages on."""
-        for passage in passages:
-            key = title_key(passage.title)
-            if key in self._titles:
-                self._seen.add(key)
-            yield passage
+    def see(self, title: str) -> None:
+        """Remember the title of a passage."""
+        key = title_key(title)
+        if key in self._titles:
+            self._seen.add(key)
 
     def coverage(self) -> dict[str, Coverage]:
         """Return what was seen, by the questions' data set."""

@@ -1,5 +1,7 @@
 """Define passages, hits and `SearchEngine`, the interface that users implement to replace ours."""
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,19 +46,20 @@ class SearchEngine(Protocol):
         """
 
 
-class Finder(Protocol):
-    """An engine in this process that several threads may ask, such as `EmbeddedSearch`."""
+class Finder(ABC):
+    """A search engine in this process, which several threads may ask at once."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Identify corpus, engine and settings."""
+    fingerprint: str
+    num_passages: int
 
-    @property
-    def num_passages(self) -> int:
-        """Count the passages in the corpus."""
+    async def search(self, query: str, top_k: int) -> Sequence[Hit]:
+        """Run `find` in a thread, so that other rollouts continue meanwhile."""
+        return await asyncio.to_thread(self.find, query, top_k)
 
+    @abstractmethod
     def find(self, query: str, top_k: int) -> Sequence[Hit]:
-        """Find the best passages, best first."""
+        """Find the `top_k` best passages, best first, ties by id."""
 
+    @abstractmethod
     def passage(self, passage_id: str) -> Passage | None:
         """Return the passage with this id; None where there is none."""

@@ -8,8 +8,8 @@ them, also where the engine fails (500).
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,8 +122,8 @@ class _Service:
         self, request: Request, path: str, endpoint: SearchEndpoint | None
     ) -> tuple[SearchEndpoint, ParsedSearch]:
         """Read and check a search request; its body is dropped on return, before the search."""
-        with self._bodies.place() as place:
-            sent = _decoded(await place.read(request), SearchRequest)
+        async with self._bodies.read(request) as body:
+            sent = _decoded(body, SearchRequest)
         endpoint = endpoint or resolve_endpoint(path, sent, self._serving.default_dialect)
         try:
             asked = endpoint.read(sent)
@@ -134,8 +134,7 @@ class _Service:
 
     def _page_handler(self, endpoint: PageEndpoint) -> Handler:
         async def open_pages(request: Request) -> Response:
-            with self._bodies.place() as place:
-                body = await place.read(request)
+            async with self._bodies.read(request) as body:
                 urls = _decoded(body, endpoint.request).urls
                 self._check(urls, 1)
             pages = await self._pool.passages([id_of(url) for url in urls])
@@ -266,62 +265,42 @@ async def _failure(_: Request, error: Exception) -> Response:
 
 
 class Bodies:
-    """Counter of the bytes that one worker holds in request bodies."""
+    """Counter of the bytes that one worker holds in large request bodies."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
         self._num_bytes = 0
 
-    @contextmanager
-    def place(self) -> Iterator["Place"]:
-        """Reserve a place for one body until the end of the `with` statement."""
-        place = Place(self, self._limits.max_body_bytes)
-        try:
-            yield place
-        finally:
-            self._num_bytes -= place.num_bytes
-
-    def take(self, num_bytes: int) -> None:
-        """Reserve so many more bytes.
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytearray]:
+        """Read the request's whole body, which counts until the end of the `with` statement.
 
         Raises:
-            HTTPException: they are not free; 503 with Retry-After.
+            HTTPException: it is too long (413), there is no room for it (503 with Retry-After), or
+                the client hung up (400).
         """
-        if self._num_bytes + num_bytes > self._limits.max_bodies_bytes:
-            detail = "too many large requests at once"
-            raise HTTPException(503, detail, {"Retry-After": "1"})
-        self._num_bytes += num_bytes
-
-
-class Place:
-    """Room that one body takes."""
-
-    def __init__(self, bodies: Bodies, max_bytes: int) -> None:
-        self._bodies = bodies
-        self._max_bytes = max_bytes
-        self.num_bytes = 0
-
-    async def read(self, request: Request) -> bytearray:
-        """Read the request's whole body.
-
-        Raises:
-            HTTPException: it is too long (413), there is no room for it (503), or the client hung
-                up (400).
-        """
-        self._make_room(int(request.headers.get("content-length", 0)))
+        taken = 0
         received = bytearray()
         try:
+            taken = self._make_room(taken, int(request.headers.get("content-length", 0)))
             async for part in request.stream():
                 received += part
-                self._make_room(len(received))
+                taken = self._make_room(taken, len(received))
+            yield received
         except ClientDisconnect as error:
             raise HTTPException(400, "the client hung up") from error
-        return received
+        finally:
+            self._num_bytes -= taken
 
-    def _make_room(self, length: int) -> None:
-        if length > self._max_bytes:
-            detail = f"the request is too large: at most {self._max_bytes:,} bytes"
+    def _make_room(self, taken: int, length: int) -> int:
+        """Take room for a body that has got so long; return what it takes now."""
+        if length > self._limits.max_body_bytes:
+            detail = f"the request is too large: at most {self._limits.max_body_bytes:,} bytes"
             raise HTTPException(413, detail)
-        if length > max(self.num_bytes, _SMALL_BYTES):
-            self._bodies.take(length - self.num_bytes)
-            self.num_bytes = length
+        if length <= max(taken, _SMALL_BYTES):
+            return taken
+        if self._num_bytes + length - taken > self._limits.max_bodies_bytes:
+            detail = "too many large requests at once"
+            raise HTTPException(503, detail, {"Retry-After": "1"})
+        self._num_bytes += length - taken
+        return length

@@ -130,11 +130,7 @@ def _has_commits(work: Path) -> bool:
 def _skip_committed(
     index: Index, passages: Iterator[Passage], work: Path, progress: Progress | None
 ) -> None:
-    """Take the passages that are in the index from the iterator.
-
-    Raises:
-        InputError: one of them is not in the index, so their order was another.
-    """
+    """Take the passages that are in the index from the iterator."""
     index.reload()
     searcher = index.searcher()
     for passage in islice(passages, searcher.num_docs):
@@ -197,7 +193,8 @@ def _move_segments(work: Path, folder: Path) -> None:
     """
 
     def digest(segment: dict[str, Any]) -> bytes:
-        return _file_digest(work / f"{_file_stem(segment)}.store")
+        with (work / f"{_file_stem(segment)}.store").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
     meta = json.loads((work / "meta.json").read_bytes())
     # Without this file nobody goes on with a folder of which some segments have moved.
@@ -217,11 +214,6 @@ def _file_stem(segment: dict[str, Any]) -> str:
     """Return the name that a segment's files share, without their endings."""
     segment_id: str = segment["segment_id"]
     return segment_id.replace("-", "")
-
-
-def _file_digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def read_manifest(path: Path) -> Manifest:

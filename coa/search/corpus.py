@@ -5,7 +5,6 @@ the title in quotes, a line break, the text.
 """
 
 import hashlib
-import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from glob import has_magic
@@ -14,18 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from coa.errors import ConfigError, InputError, ServiceError, check_no_folder
+from coa.errors import ConfigError, InputError
 from coa.search import Passage
 from coa.search.wire import split_contents
-from coa.store.sources import COMPRESSIONS, SourceRow, ending_of, read_rows
+from coa.store.sources import SourceRow, ending_of, read_rows
 from coa.store.tables import open_parquet
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".csv")
 """Of the files that `coa.store.sources` reads."""
 _FIX = "mend or remove the row, or map the right column in params.yaml: index.columns"
 _FIX_PATH = "check the path in params.yaml: index.corpus"
-_HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<pattern>.+))?")
-_SAMPLE_BYTES = 1_000_000
 _FIRST_CHECK = 4096
 """Ids after which repeated ones are looked for the first time; then whenever their number has
 doubled."""
@@ -37,20 +34,14 @@ the memory."""
 def corpus_files(corpus: str, own_reader: str = "") -> tuple[Path, ...]:
     """List the files that `index.corpus` names, sorted.
 
-    It names a file, a folder of files, a pattern that files match, or a data set of the Hub, which
-    is downloaded first or taken from an earlier download. Hidden files in a folder are skipped (DVC
-    and git leave some); every other file must be one of passages. With a reader of the user's its
-    ending may be any.
+    It names a file, a folder of files, or a pattern that files match. Hidden files in a folder are
+    skipped (DVC and git leave some); every other file must be one of passages. With a reader of the
+    user's its ending may be any.
 
     Raises:
-        InputError: the folder is empty, nothing matches the pattern, or there is no such data set.
-        ConfigError: a file's ending is not among `ENDINGS`, the folder holds a folder, or
-            the name of a data set cannot be read.
-        ServiceError: the Hub cannot be reached, or the offline mode is on and there is no earlier
-            download.
+        InputError: the folder is empty, or nothing matches the pattern.
+        ConfigError: a file's ending is not among `ENDINGS`, or the folder holds a folder.
     """
-    if corpus.startswith("hub:"):
-        return _hub_files(corpus)
     path = Path(corpus)
     if path.is_dir():
         files = [file for file in path.iterdir() if not file.name.startswith(".")]
@@ -79,82 +70,13 @@ def corpus_files(corpus: str, own_reader: str = "") -> tuple[Path, ...]:
     return tuple(sorted(files))
 
 
-def _hub_files(corpus: str) -> tuple[Path, ...]:
-    """List the files of a data set of the Hub."""
-    found = _HUB.fullmatch(corpus)
-    if found is None:
-        expected = "hub:OWNER/NAME[@REVISION][:PATTERN]"
-        raise ConfigError(f"cannot read {corpus!r}", where="index.corpus", expected=expected)
-    pattern = found["pattern"] or "*"
-    folder = _download(found["repo"], found["revision"], pattern)
-    files = [path for path in folder.rglob(pattern) if path.name.endswith(ENDINGS)]
-    if not files:
-        raise InputError(
-            f"the data set {found['repo']} has no corpus files",
-            expected=f"*{', *'.join(ENDINGS)}",
-            fix="name a PATTERN",
-        )
-    return tuple(sorted(files))
-
-
-def _download(repo: str, revision: str | None, pattern: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    wanted = [pattern]
-    if not pattern.endswith(ENDINGS):
-        wanted = [f"{pattern}{ending}" for ending in ENDINGS]
-    try:
-        folder = snapshot_download(
-            repo, repo_type="dataset", revision=revision, allow_patterns=wanted
-        )
-        return Path(folder)
-    except RepositoryNotFoundError as error:
-        fix = "check the name; a private data set needs HF_TOKEN"
-        what = f"there is no data set {repo} on the Hub"
-        raise InputError(what, got=_first_line(error), fix=fix) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        fix = (
-            "check the network and HF_ENDPOINT; with HF_HUB_OFFLINE=1 only what was downloaded "
-            "before is there"
-        )
-        raise ServiceError(
-            "the download failed", where=repo, got=_first_line(error), fix=fix
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    if not lines or not lines[0]:
-        return type(error).__name__
-    return lines[0]
-
-
 def expected_rows(files: Sequence[Path]) -> int | None:
-    """Estimate how many rows the files hold, to show the time left.
-
-    The number is exact for parquet; of other files it is estimated from the length of the first
-    lines. It is None where all of a file would have to be read.
-    """
+    """Count the rows of parquet files, to show the time left; None for other files."""
     total = 0
     for path in files:
-        if ending_of(path) == ".parquet":
-            total += int(open_parquet(path).metadata.num_rows)
-            continue
-        if path.suffix in (*COMPRESSIONS, ".json"):
+        if ending_of(path) != ".parquet":
             return None
-        check_no_folder(path)
-        try:
-            with path.open("rb") as file:
-                start = file.read(_SAMPLE_BYTES)
-        except OSError as error:
-            raise InputError(f"cannot read {path}", got=error.strerror or error) from error
-        if start:
-            total += round(path.stat().st_size / len(start) * start.count(b"\n"))
+        total += int(open_parquet(path).metadata.num_rows)
     return total
 
 
@@ -181,7 +103,7 @@ def read_passages(
     next_check = _FIRST_CHECK
     for file in files:
         count = len(digests)
-        for row in _decoded_rows(file, names, own_reader):
+        for row in read_rows(file, names, own_reader=own_reader):
             passage = _to_passage(row)
             digests.append(_digest(passage.id))
             yield passage
@@ -219,7 +141,7 @@ def _name_repeated(
     """
     first: dict[str, str] = {}
     for file in files:
-        for row in _decoded_rows(file, names, own_reader):
+        for row in read_rows(file, names, own_reader=own_reader):
             passage_id = str(row.values["id"])
             if _digest(passage_id) not in digests:
                 continue
@@ -233,29 +155,8 @@ def _name_repeated(
             first[passage_id] = row.where
 
 
-def _decoded_rows(path: Path, columns: Mapping[str, str], own_reader: str) -> Iterator[SourceRow]:
-    """Read the rows of a file and report text that is not UTF-8.
-
-    In a parquet file, such text is noticed only when its batch is decoded.
-    """
-    where = f"{path}, row 0"
-    try:
-        for row in read_rows(path, columns, own_reader=own_reader):
-            where = row.where
-            yield row
-    except UnicodeDecodeError as error:
-        fix = "write the file again with UTF-8 text"
-        raise InputError(
-            f"{path} is not UTF-8", where=f"after {where}", got=error, fix=fix
-        ) from error
-
-
 def _to_passage(row: SourceRow) -> Passage:
-    """Turn a row into a passage.
-
-    Raises:
-        InputError: the id or the text is empty, or a value is not text.
-    """
+    """Turn a row into a passage."""
     values = {name: _text(value, name, row.where) for name, value in row.values.items()}
     if "contents" in values:
         values["title"], values["text"] = split_contents(values["contents"])

@@ -9,14 +9,14 @@ the graph of neighbours is built, which takes some 260 bytes for each.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from coa.progress import Progress
-from coa.search.dense.embedders import Embedder, Vectors, open_embedder
-from coa.search.dense.engine import DIGEST, GRAPH, IndexedPassages, build_graph, origin_of
+from coa.search.dense.embedders import Embedder, open_embedder
+from coa.search.dense.engine import GRAPH, IndexedPassages, build_graph, origin_of
 from coa.search.dense.settings import DenseSettings
-from coa.search.dense.vectors import VectorFolder, writing_alone
+from coa.search.dense.vectors import DIGEST, VectorFolder, writing_alone
 from coa.search.embedded import EmbeddedSearch
 from coa.search.settings import SearchParams
 from coa.settings.params import Params
@@ -34,26 +34,22 @@ def embed_passages(index: Path, settings: DenseSettings, embedder: Embedder) -> 
     passages = IndexedPassages(EmbeddedSearch.open(index), index)
     origin = origin_of(passages, index, settings)
     path = Path(settings.folder)
-
-    def embed(numbers: Iterable[int]) -> Vectors:
-        return embedder.embed([settings.passage_text(passages[number]) for number in numbers])
-
     with writing_alone(path):
         folder = VectorFolder.open(path, origin)
-        if folder is None:  # the first passages tell how many numbers a vector has
-            first = range(min(settings.batch_size, origin.num_passages))
-            vectors = embed(first)
-            folder = VectorFolder.create(path, origin, vectors.shape[1])
-            folder.write(first, vectors)
-        missing = folder.missing()
-        if len(missing):
+        num_done = folder.num_rows if folder else 0
+        if num_done < origin.num_passages:
             (path / DIGEST).unlink(missing_ok=True)
         with Progress("embed", origin.num_passages, "passages") as progress:
-            progress.add(origin.num_passages - len(missing))
-            for start in range(0, len(missing), settings.batch_size):
-                numbers = missing[start : start + settings.batch_size].tolist()
-                folder.write(numbers, embed(numbers))
-                progress.add(len(numbers))
+            progress.add(num_done)
+            for start in range(num_done, origin.num_passages, settings.batch_size):
+                end = min(start + settings.batch_size, origin.num_passages)
+                texts = [settings.passage_text(passages[number]) for number in range(start, end)]
+                vectors = embedder.embed(texts)
+                if folder is None:  # the first vectors show how many numbers each has
+                    folder = VectorFolder.create(path, origin, vectors.shape[1])
+                folder.append(vectors)
+                progress.add(end - start)
+        assert folder is not None, "an index holds at least one passage"
         if not (path / DIGEST).is_file():
             with Progress("graph", origin.num_passages, "vectors") as progress:
                 digest = build_graph(

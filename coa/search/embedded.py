@@ -1,6 +1,5 @@
 """Search a memory-mapped index folder with the embedded BM25 engine (tantivy)."""
 
-import asyncio
 import hashlib
 import json
 import tempfile
@@ -10,7 +9,7 @@ from pathlib import Path
 import tantivy
 from tantivy import DocAddress, Index, Query
 
-from coa.search import Hit, Passage
+from coa.search import Finder, Hit, Passage
 from coa.search.analysis import (
     MAX_QUERY_TERMS,
     QUERY_STOP_WORDS,
@@ -25,18 +24,15 @@ _TIE_MARGIN = 32
 """Hits fetched beyond the limit where equally good ones may lie in different segments."""
 
 
-class EmbeddedSearch:
-    """A search engine over an index folder or over passages in memory.
-
-    It is safe to use from several threads.
-    """
+class EmbeddedSearch(Finder):
+    """A search engine over an index folder or over passages in memory."""
 
     def __init__(self, index: Index, settings: IndexSettings, corpus_hash: str) -> None:
         self._schema = index.schema
         self._searcher = index.searcher()
         self._words = analyser(IndexSettings(is_stemmed=False))
         self._terms = analyser(settings)
-        self.num_passages: int = self._searcher.num_docs
+        self.num_passages = self._searcher.num_docs
         self.fingerprint = fingerprint(corpus_hash, settings)
 
     @classmethod
@@ -72,10 +68,6 @@ class EmbeddedSearch:
         rows = sorted((passage.id, passage.title, passage.text) for passage in kept)
         content = json.dumps(rows)
         return cls(index, settings, hashlib.sha256(content.encode()).hexdigest())
-
-    async def search(self, query: str, top_k: int) -> tuple[Hit, ...]:
-        """Run `find` in a thread, so that other rollouts go on meanwhile."""
-        return await asyncio.to_thread(self.find, query, top_k)
 
     def find(self, query: str, top_k: int) -> tuple[Hit, ...]:
         """Find the `top_k` best passages for any text, best first, ties by id.

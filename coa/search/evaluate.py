@@ -166,7 +166,10 @@ def summarise(found: Sequence[Found], top_k: int) -> dict[str, float | int]:
     depths = [depth for depth in _DEPTHS if depth < top_k]
     for depth in [*depths, top_k]:
         if title_ranks:
-            shares = [_share_within(ranks, depth) for ranks in title_ranks]
+            shares = []
+            for ranks in title_ranks:
+                num_found = sum(0 < rank <= depth for rank in ranks)
+                shares.append(num_found / len(ranks))
             complete = [share == 1 for share in shares]
             summary[f"recall@{depth}"] = round(statistics.mean(shares), 4)
             summary[f"all_titles@{depth}"] = round(statistics.mean(complete), 4)
@@ -178,15 +181,6 @@ def summarise(found: Sequence[Found], top_k: int) -> dict[str, float | int]:
         position = min(int(share * len(seconds)), len(seconds) - 1)
         summary[f"{name}_ms"] = round(1000 * seconds[position], 2)
     return summary
-
-
-def _share_within(ranks: Sequence[int], depth: int) -> float:
-    """Return the share of ranks from 1 up to `depth`; rank 0 means not found."""
-    num_found = 0
-    for rank in ranks:
-        if 0 < rank <= depth:
-            num_found += 1
-    return num_found / len(ranks)
 
 
 def main(arguments: Sequence[str]) -> str:

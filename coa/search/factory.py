@@ -5,23 +5,15 @@ Each engine is imported when it is opened: a run loads the one that it asks.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
 
 from coa.own_parts import load_part, names_own_part
-from coa.search import SearchEngine
+from coa.search import Finder, SearchEngine
 from coa.search.dense.settings import DenseSettings
-from coa.search.settings import EngineKind, FusionSettings, RecordingMode, SearchParams
+from coa.search.settings import EngineKind, RecordingMode, SearchParams
 from coa.search.tool import SearchTool
-
-if TYPE_CHECKING:
-    from coa.search.dense.engine import DenseSearch
-    from coa.search.embedded import EmbeddedSearch
-    from coa.search.hybrid import HybridSearch
 
 IN_PROCESS = (EngineKind.EMBEDDED, EngineKind.DENSE, EngineKind.HYBRID)
 """The engines that need no server."""
-AnyFinder: TypeAlias = "EmbeddedSearch | HybridSearch | DenseSearch"
-"""Each is a `SearchEngine` and a `Finder`."""
 _NEEDED = ("search", "fingerprint")
 """What an engine of the user's must have (`coa.search.SearchEngine`)."""
 
@@ -51,28 +43,22 @@ def _open_unrecorded_engine(params: SearchParams) -> SearchEngine:
         own: SearchEngine = load_part(params.engine, "search engine", _NEEDED)
         return own
     if params.engine is EngineKind.SERVER:
-        return _open_server(params)
+        from coa.search.remote import RemoteSearch
+
+        server = params.server
+        if params.recording.mode is RecordingMode.REPLAY and not server.name:
+            from coa.search.recorded import recorded_name
+
+            return RemoteSearch(replace(server, name=recorded_name(params.recording.path, server)))
+        return RemoteSearch.connect(server)
     if params.engine is EngineKind.WEB:
         from coa.search.web import WebSearch
 
         return WebSearch(params.web)
-    return open_finder(params.engine, Path(params.index), params.dense, params.fusion)
+    return open_finder(params.engine, Path(params.index), params.dense)
 
 
-def _open_server(params: SearchParams) -> SearchEngine:
-    from coa.search.remote import RemoteSearch
-
-    server = params.server
-    if params.recording.mode is RecordingMode.REPLAY and not server.name:
-        from coa.search.recorded import recorded_name
-
-        return RemoteSearch(replace(server, name=recorded_name(params.recording.path, server)))
-    return RemoteSearch.connect(server)
-
-
-def open_finder(
-    kind: EngineKind, index: Path, dense: DenseSettings, fusion: FusionSettings
-) -> AnyFinder:
+def open_finder(kind: EngineKind, index: Path, dense: DenseSettings) -> Finder:
     """Open an engine over the index folder `index`; only `dense` and `hybrid` read the vectors.
 
     Raises:
@@ -89,4 +75,4 @@ def open_finder(
     from coa.search.hybrid import HybridSearch
 
     vectors = DenseSearch(words, index, dense, open_embedder(dense))
-    return vectors if kind is EngineKind.DENSE else HybridSearch(words, vectors, fusion)
+    return vectors if kind is EngineKind.DENSE else HybridSearch(words, vectors)

@@ -4,39 +4,31 @@ Reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009) needs no scor
 passage scores 1 / (k + rank) in each ranking that holds it.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
 
 from coa.search import Finder, Hit, Passage
-from coa.search.settings import FusionSettings
 
 RANK_CONSTANT = 60
 """The paper's k: the larger it is, the less the first ranks count beyond the others."""
+DEPTH = 100
+"""Passages that each ranking contributes; at least as many as are asked for."""
 
 
-class HybridSearch:
-    """A search engine that fuses the rankings of two others over one corpus.
+class HybridSearch(Finder):
+    """A search engine that fuses the rankings of two others over one corpus."""
 
-    It is safe to use from several threads.
-    """
-
-    def __init__(self, first: Finder, second: Finder, settings: FusionSettings) -> None:
+    def __init__(self, first: Finder, second: Finder) -> None:
         self._engines = (first, second)
-        self._depth = settings.depth
         self.num_passages = first.num_passages
-        parts = [first.fingerprint, second.fingerprint, RANK_CONSTANT, settings.depth]
+        parts = [first.fingerprint, second.fingerprint, RANK_CONSTANT, DEPTH]
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         self.fingerprint = f"hybrid:{digest[:12]}"
 
-    async def search(self, query: str, top_k: int) -> tuple[Hit, ...]:
-        """Run `find` in a thread, so that other rollouts go on meanwhile."""
-        return await asyncio.to_thread(self.find, query, top_k)
-
     def find(self, query: str, top_k: int) -> tuple[Hit, ...]:
         """Find the `top_k` best passages of both rankings."""
-        depth = max(top_k, self._depth)
+        depth = max(top_k, DEPTH)
         return fuse([engine.find(query, depth) for engine in self._engines], top_k)
 
     def passage(self, passage_id: str) -> Passage | None:

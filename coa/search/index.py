@@ -7,7 +7,7 @@ questions are there, it reports for each data set which gold titles the corpus l
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from coa.errors import ConfigError
 from coa.progress import Progress
 from coa.questions.gold_titles import GoldTitles
 from coa.records.question import Question
+from coa.search import Passage
 from coa.search.analysis import IndexSettings
 from coa.search.building import build_index
 from coa.search.corpus import corpus_files, corpus_hash, expected_rows, read_passages
@@ -30,10 +31,9 @@ class IndexParams:
     """Settings of the index: what is searched, and how its text is cut into terms."""
 
     corpus: str = ""
-    """A .parquet, .jsonl (also .gz, .zst), .json or .csv file of passages, a folder, a pattern
-    such as `raw/*.parquet`, or `hub:OWNER/NAME[@REVISION][:PATTERN]` for a data set of the Hugging
-    Face Hub; `dvc repro` follows files and folders alone. Ids are unique over all files, and all
-    have the same columns."""
+    """A .parquet, .jsonl (also .gz, .zst), .json or .csv file of passages, a folder, or a pattern
+    such as `raw/*.parquet`; `dvc repro` follows files and folders alone. Ids are unique over all
+    files, and all have the same columns."""
     out: str = INDEX.as_posix()
     """The folder that is written; `dvc repro` knows the default alone."""
     columns: dict[str, str] = field(default_factory=dict)
@@ -75,12 +75,17 @@ def main(arguments: Sequence[str]) -> str:
     files = corpus_files(params.corpus, params.reader)
     out = Path(params.out)
     gold = GoldTitles(tables.read_table(QUESTIONS, Question) if QUESTIONS.is_file() else ())
-    passages = gold.watch(read_passages(files, params.columns, params.reader))
+
+    def read_and_note() -> Iterator[Passage]:
+        for passage in read_passages(files, params.columns, params.reader):
+            gold.see(passage.title)
+            yield passage
+
     settings = IndexSettings(is_stemmed=params.is_stemmed)
     digest = corpus_hash(files)
     expected = None if params.reader else expected_rows(files)
     with Progress("index", expected, "passages") as progress:
-        manifest = build_index(passages, out, settings, digest, progress)
+        manifest = build_index(read_and_note(), out, settings, digest, progress)
     coverage = gold.coverage()
     if is_pipelines:
         by_set = {name: asdict(found) for name, found in coverage.items()}

@@ -24,7 +24,7 @@ from coa.network.http_client import (
     bare,
 )
 from coa.search import Hit, SearchError
-from coa.search.settings import PatientSettings, RemoteSettings
+from coa.search.settings import RemoteSettings, WebSettings
 from coa.search.wire import FINGERPRINT_HEADER, TOKEN_VARIABLE, bearer_token, of_dialect
 
 _OWN_FINGERPRINTS = ("tantivy:", "dense:", "hybrid:")
@@ -34,7 +34,7 @@ _REFUSALS = frozenset({401, 403, 404, 405})
 _HEALTH_SECONDS = 3.0
 
 
-def patience_of(settings: PatientSettings) -> Patience:
+def patience_of(settings: RemoteSettings | WebSettings) -> Patience:
     """Return the limits of time and rate for the HTTP client."""
     return Patience(
         timeout_seconds=settings.timeout_seconds,

@@ -47,7 +47,9 @@ class SearchPool:
             TimeoutError: it took too long; what has not begun is given up.
         """
         if self.num_waiting and self.num_waiting + len(queries) > self._max_waiting:
-            raise BusyError(self._pause())
+            # Until half of the waiting queries will be done.
+            seconds = math.ceil(self.num_waiting * self._seconds_per_query / self._threads / 2)
+            raise BusyError(min(max(seconds, 1), _LONGEST_PAUSE_SECONDS))
         self.num_waiting += len(queries)
         loop = asyncio.get_running_loop()
         turns = []
@@ -63,8 +65,11 @@ class SearchPool:
 
     async def passages(self, ids: Sequence[str]) -> list[Passage | None]:
         """Return the passages with these ids."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, self._passages, ids)
+
+        def read_all() -> list[Passage | None]:
+            return [self._finder.passage(passage_id) for passage_id in ids]
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, read_all)
 
     def close(self) -> None:
         """End the threads once they have nothing left to do."""
@@ -86,17 +91,9 @@ class SearchPool:
         turn.add_done_callback(note_done)
         return turn
 
-    def _passages(self, ids: Sequence[str]) -> list[Passage | None]:
-        return [self._finder.passage(passage_id) for passage_id in ids]
-
     def _find_all(self, queries: Sequence[str], top_k: int) -> list[Sequence[Hit]]:
         started = time.perf_counter()
         found = [self._finder.find(query, top_k) for query in queries]
         seconds = (time.perf_counter() - started) / len(queries)
         self._seconds_per_query += 0.05 * (seconds - self._seconds_per_query)
         return found
-
-    def _pause(self) -> int:
-        """Estimate the whole seconds until half of the waiting queries will be done."""
-        seconds = math.ceil(self.num_waiting * self._seconds_per_query / self._threads / 2)
-        return min(max(seconds, 1), _LONGEST_PAUSE_SECONDS)

@@ -27,11 +27,12 @@ from uvicorn.supervisors import Multiprocess
 
 from coa.errors import ConfigError, unknown_name
 from coa.network.listener import BACKLOG, listen
+from coa.search import Finder
 from coa.search.app import Serving, create_app
 from coa.search.connections import RequestLimits, server_config
 from coa.search.dense.settings import DenseSettings
-from coa.search.factory import IN_PROCESS, AnyFinder, open_finder
-from coa.search.settings import Dialect, EngineKind, FusionSettings, SearchParams
+from coa.search.factory import IN_PROCESS, open_finder
+from coa.search.settings import Dialect, EngineKind, SearchParams
 from coa.search.wire import bearer_token
 from coa.settings.params import Params
 from coa.store.files import INDEX
@@ -49,8 +50,7 @@ class ServeParams:
     index: str = INDEX.as_posix()
     """The folder that `coa search index` wrote."""
     engine: EngineKind = EngineKind.EMBEDDED
-    """`embedded`, `dense` or `hybrid`; the sections `search.dense` and `search.fusion` describe the
-    last two."""
+    """`embedded`, `dense` or `hybrid`; the section `search.dense` describes the last two."""
     host: str = "127.0.0.1"
     """The address to listen on; `0.0.0.0` lets other machines in."""
     port: int = 8000
@@ -85,11 +85,10 @@ class _Served:
 
     serve: ServeParams
     dense: DenseSettings
-    fusion: FusionSettings
 
-    def open(self) -> AnyFinder:
+    def open(self) -> Finder:
         """Open the engine that is served."""
-        return open_finder(self.serve.engine, Path(self.serve.index), self.dense, self.fusion)
+        return open_finder(self.serve.engine, Path(self.serve.index), self.dense)
 
 
 def app_from_environment() -> ASGIApp:
@@ -118,8 +117,7 @@ def main(arguments: Sequence[str]) -> str:
     """Serve until a signal ends it and return the summary line."""
     loaded = Params.load("serve", arguments)
     params = loaded.section(ServeParams)
-    search = loaded.section(SearchParams, "search")
-    settings = _Served(params, search.dense, search.fusion)
+    settings = _Served(params, loaded.section(SearchParams, "search").dense)
     what = _describe(settings)
     bearer_token()  # raises here, not in each worker, if the token cannot be sent
     os.environ[_PARAMS_VARIABLE] = msgspec.json.encode(settings).decode()

@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 from coa.errors import ConfigError
 from coa.own_parts import PartKind
@@ -27,18 +26,6 @@ class EngineKind(PartKind):
     """A search engine of the web."""
 
 
-@dataclass(frozen=True, slots=True)
-class FusionSettings:
-    """The rankings of BM25 and of the vectors made one."""
-
-    depth: int = 100
-    """Passages that each ranking contributes; at least as many as are asked for."""
-
-    def __post_init__(self) -> None:
-        if self.depth < 1:
-            raise ConfigError("search.fusion.depth must be positive", got=self.depth)
-
-
 class Dialect(StrEnum):
     """Protocol that a server or its client speaks."""
 
@@ -60,32 +47,8 @@ class Dialect(StrEnum):
     """OpenResearcher's `/search` (`query`, `topn`) and `/get_content`."""
 
 
-class PatientSettings(Protocol):
-    """Settings that say how long a search is tried, and how many are sent."""
-
-    @property
-    def timeout_seconds(self) -> float:
-        """For one attempt."""
-
-    @property
-    def deadline_seconds(self) -> float:
-        """For one search with all its attempts."""
-
-    @property
-    def max_concurrency(self) -> int:
-        """Searches in flight at once."""
-
-    @property
-    def max_per_second(self) -> float:
-        """Requests a second; 0 sets no limit."""
-
-
-def check_patience(settings: PatientSettings, section: str) -> None:
-    """Refuse limits of time and rate with which no search could be made.
-
-    Raises:
-        ConfigError: one is out of range.
-    """
+def _check_patience(settings: "RemoteSettings | WebSettings", section: str) -> None:
+    """Refuse limits of time and rate with which no search could be made."""
     for name in ("timeout_seconds", "deadline_seconds", "max_concurrency"):
         if not getattr(settings, name) > 0:
             raise ConfigError(f"{section}.{name} must be positive", got=getattr(settings, name))
@@ -124,7 +87,7 @@ class RemoteSettings:
                 "search.server.url is not usable",
                 expected="http(s)://host:port without credentials",
             )
-        check_patience(self, "search.server")
+        _check_patience(self, "search.server")
 
 
 class Provider(StrEnum):
@@ -136,13 +99,6 @@ class Provider(StrEnum):
     """A SearXNG server that you run, with its JSON format switched on; no key."""
     TAVILY = "tavily"
     """Tavily; paid, the key is in TAVILY_API_KEY."""
-
-
-_ADDRESSES = {
-    Provider.SERPER: "https://google.serper.dev",
-    Provider.SEARXNG: "http://127.0.0.1:8888",
-    Provider.TAVILY: "https://api.tavily.com",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +126,11 @@ class WebSettings:
                 "search.web.url is not usable",
                 expected="http(s)://host without credentials, or nothing",
             )
-        check_patience(self, "search.web")
+        _check_patience(self, "search.web")
         if self.max_paid_calls < 0:
             raise ConfigError(
                 "search.web.max_paid_calls must not be negative", got=self.max_paid_calls
             )
-
-    @property
-    def address(self) -> str:
-        """Return the address that requests are sent to."""
-        return (self.url or _ADDRESSES[self.provider]).rstrip("/")
 
 
 class RecordingMode(StrEnum):
@@ -222,8 +173,6 @@ class SearchParams:
     """For `embedded`, `dense` and `hybrid`: the folder that `coa search index` wrote."""
     dense: DenseSettings = field(default_factory=DenseSettings)
     """For `dense` and `hybrid`."""
-    fusion: FusionSettings = field(default_factory=FusionSettings)
-    """For `hybrid`."""
     server: RemoteSettings = field(default_factory=RemoteSettings)
     """For `server`."""
     web: WebSettings = field(default_factory=WebSettings)

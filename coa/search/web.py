@@ -19,6 +19,8 @@ from coa.search.wire import malformed
 class _Service:
     """How a provider is asked and answers."""
 
+    address: str
+    """Where the provider is asked if the settings name no other address."""
     list_key: str
     """Key under which the reply has its results."""
     fields: tuple[str, str, str]
@@ -34,6 +36,7 @@ class _Service:
 
 _SERVICES = {
     Provider.SERPER: _Service(
+        address="https://google.serper.dev",
         list_key="organic",
         fields=("link", "title", "snippet"),
         request=lambda query, top_k: {"json": {"q": query, "num": top_k}},
@@ -41,12 +44,14 @@ _SERVICES = {
         key_header=("X-API-KEY", ""),
     ),
     Provider.SEARXNG: _Service(
+        address="http://127.0.0.1:8888",
         list_key="results",
         fields=("url", "title", "content"),
         request=lambda query, _: {"params": {"q": query, "format": "json"}},
         method="GET",
     ),
     Provider.TAVILY: _Service(
+        address="https://api.tavily.com",
         list_key="results",
         fields=("url", "title", "content"),
         request=lambda query, top_k: {"json": {"query": query, "max_results": min(top_k, 20)}},
@@ -65,13 +70,14 @@ class WebSearch:
     def __init__(self, settings: WebSettings | None = None) -> None:
         self._settings = settings or WebSettings()
         self._service = _SERVICES[self._settings.provider]
+        self._address = (self._settings.url or self._service.address).rstrip("/")
         self._caller: Caller | None = None
         self._num_paid = 0
 
     @property
     def fingerprint(self) -> str:
         """Return `{provider}@{address}`; no more can be known of the web."""
-        return f"{self._settings.provider}@{self._settings.address}"
+        return f"{self._settings.provider}@{self._address}"
 
     async def aclose(self) -> None:
         """Close the connections; the client can be used again."""
@@ -91,7 +97,7 @@ class WebSearch:
             self._caller = self._make_caller()
         clean = query.encode("utf-8", "replace").decode()
         options = self._service.request(clean, top_k)
-        url = f"{self._settings.address}/search"
+        url = f"{self._address}/search"
         reply = await self._caller.call(self._service.method, url, **options)
         return self._caller.hits(reply, self._hits)[:top_k]
 
@@ -126,11 +132,7 @@ class WebSearch:
         self._num_paid += 1
 
     def _hits(self, reply: Any) -> list[Hit]:
-        """Read the hits of a reply; skip results without an address or any text.
-
-        Raises:
-            SearchError: the reply does not follow the provider's protocol.
-        """
+        """Read the hits of a reply; skip results without an address or any text."""
         list_key = self._service.list_key
         url_key, title_key, snippet_key = self._service.fields
         results = reply.get(list_key, []) if isinstance(reply, dict) else None

@@ -296,9 +296,6 @@ def _passage_from(document: Any) -> Passage:
 
     A document without an id, which some servers send, is identified by its text: `sha256:` and 16
     hex digits.
-
-    Raises:
-        SearchError: it has no text.
     """
     fields = {"contents": document} if isinstance(document, str) else document
     if not isinstance(fields, dict):
@@ -331,11 +328,7 @@ def _first_value(
 
 
 def _score_from(score: Any) -> float:
-    """Check a score that a server sent.
-
-    Raises:
-        SearchError: it is not a finite number.
-    """
+    """Check a score that a server sent."""
     is_number = isinstance(score, int | float) and not isinstance(score, bool)
     if not is_number or not math.isfinite(score):
         raise malformed("scores that are numbers", score)

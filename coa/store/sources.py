@@ -76,14 +76,20 @@ def read_rows(
             fix="check the path in params.yaml, or run `dvc repro` where it makes it",
         )
     needed = _needed_columns(columns, optional)
-    for where, values in reader(path, columns, optional):
-        for theirs in needed:
-            if values.get(theirs) is None:
-                got = ", ".join(sorted(str(name) for name in values))
-                raise InputError(
-                    f"no value in column {theirs!r}", where=where, got=f"columns {got}"
-                )
-        yield SourceRow(where, {name: values.get(theirs) for name, theirs in columns.items()})
+    where = f"{path}, row 0"
+    try:
+        for where, values in reader(path, columns, optional):
+            for theirs in needed:
+                if values.get(theirs) is None:
+                    got = ", ".join(sorted(str(name) for name in values))
+                    raise InputError(
+                        f"no value in column {theirs!r}", where=where, got=f"columns {got}"
+                    )
+            yield SourceRow(where, {name: values.get(theirs) for name, theirs in columns.items()})
+    except UnicodeDecodeError as error:  # in parquet, noticed only when a batch is decoded
+        fix = "write the file again with UTF-8 text"
+        what = f"{path} is not UTF-8"
+        raise InputError(what, where=f"after {where}", got=error, fix=fix) from error
 
 
 def _needed_columns(columns: Mapping[str, str], optional: tuple[str, ...]) -> list[str]:

@@ -9,22 +9,23 @@ import asyncio
 import ipaddress
 import socket
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
+from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from coa.tools.settings import FetchLimits
 
-if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
-    from aiohttp.connector import AddrInfoType
-    from aiolimiter import AsyncLimiter
-
-    from coa.tools.resolving import OwnThreadsResolver
-
 _MAX_REDIRECTS = 5
 _MAX_HOSTS = 1000
 """Number of hosts whose rates are remembered."""
+_NUM_LOOKUPS = 8
+"""Names of hosts that are looked up at once."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 """All IPv6 addresses of the public internet; local and old forms lie outside."""
@@ -54,12 +55,46 @@ class Page(NamedTuple):
     body: bytes
 
 
+class OwnThreadsResolver(AbstractResolver):
+    """Resolver that asks the operating system on threads of its own.
+
+    The event loop would use the threads that searches run on, and a handful of names whose name
+    servers do not answer would stop them all. A lookup that hangs keeps its thread.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_NUM_LOOKUPS, thread_name_prefix="resolver")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Look up all addresses of a host."""
+        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        results = []
+        for kind, _, protocol, _, address in found:
+            result = ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            results.append(result)
+        return results
+
+    async def close(self) -> None:
+        """Let the threads end; lookups that have not begun are dropped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class PageFetcher:
     """Fetcher of web pages. Close it with `aclose` in the loop that fetched."""
 
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
-        self._sessions: dict[bool, ClientSession] = {}
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._resolver: OwnThreadsResolver | None = None
         self._rates: OrderedDict[str, AsyncLimiter] = OrderedDict()
 
@@ -99,8 +134,6 @@ class PageFetcher:
         raise PageError(f"more than {_MAX_REDIRECTS} redirects")
 
     async def _wait_for_turn(self, host: str) -> None:
-        from aiolimiter import AsyncLimiter
-
         if self._limits.max_per_second:
             if host not in self._rates:
                 self._rates[host] = AsyncLimiter(1, 1 / self._limits.max_per_second)
@@ -111,8 +144,6 @@ class PageFetcher:
 
     async def _get(self, url: URL) -> Page | str:
         """Get the page, or the address that it redirects to."""
-        import aiohttp
-
         try:
             async with self._open(url).get(url, allow_redirects=False) as response:
                 if 300 <= response.status < 400 and "Location" in response.headers:
@@ -130,7 +161,7 @@ class PageFetcher:
                 raise refused from error
             raise PageError(f"{type(error).__name__}: {error}"[:300]) from error
 
-    async def _read(self, response: "ClientResponse") -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         received = bytearray()
         async for part in response.content.iter_chunked(65536):
             received += part
@@ -138,12 +169,8 @@ class PageFetcher:
                 break
         return bytes(received[: self._limits.max_bytes])
 
-    def _open(self, url: URL) -> "ClientSession":
+    def _open(self, url: URL) -> aiohttp.ClientSession:
         """Get the session for the address: hosts that may be private have one of their own."""
-        import aiohttp
-
-        from coa.tools.resolving import OwnThreadsResolver
-
         self._resolver = self._resolver or OwnThreadsResolver()
         may_be_private = url.host in self._limits.private_hosts
         if may_be_private not in self._sessions:
@@ -179,12 +206,8 @@ def web_address(text: str, base: URL | None = None) -> URL:
     return url
 
 
-def _public_socket(address: "AddrInfoType") -> socket.socket:
-    """Make the socket that will be connected to `address`, which is an IP address here.
-
-    Raises:
-        AddressError: it is private, or this machine's own.
-    """
+def _public_socket(address: AddrInfoType) -> socket.socket:
+    """Make the socket that will be connected to `address`, which is an IP address here."""
     family, kind, protocol, _, target = address
     if not is_public(str(target[0])) or is_own(family, target):
         raise AddressError("private addresses are not opened")

@@ -28,7 +28,7 @@ from coa.records.question import Question
 from coa.store import tables
 from coa.terminal import printable
 from coa.view import shown
-from coa.view.listing import FILTERS, Listings, Search, choices, neighbour
+from coa.view.listing import FILTERS, Search, all_rows, choices, find_rows, neighbour
 from coa.view.lookups import Related, find_analysis, find_numbers, read_row, rows_of_question
 from coa.view.masks import Masks
 from coa.view.related import behind, side_by_side
@@ -72,10 +72,8 @@ def create_app(
 ) -> Starlette:
     """Create the application.
 
-    Args:
-        files: The files that are shown, by name; no other one can be asked for.
-        masks: What shows the masks.
-        settings: Override params.yaml, by which the calls of a row are found.
+    Only `files`, which are given by name, can be asked for. `settings` override params.yaml, by
+    which the calls of a row are found.
     """
     pages = _Pages(files, masks, settings)
     routes = [
@@ -99,7 +97,6 @@ class _Pages:
         self._settings = settings
         self._files = files
         self._masks = masks
-        self._listings = Listings()
         self._templates = Environment(
             loader=PackageLoader("coa.view"),
             autoescape=True,
@@ -126,7 +123,7 @@ class _Pages:
         """List the rows of a file, those that are wanted."""
         file = self._file(request)
         search = _search_of(request)
-        found = self._listings.found(file, search)
+        found = find_rows(file, search)
         page = max(0, _number(request, "page"))
         part = found.slice(page * ROWS_PER_PAGE, ROWS_PER_PAGE)
         return self._page(
@@ -139,7 +136,7 @@ class _Pages:
             rows=part.to_dicts(),
             columns=found.columns,
             num_found=len(found),
-            num_rows=len(self._listings.rows(file)),
+            num_rows=len(all_rows(file)),
             page=page,
             num_pages=-(-len(found) // ROWS_PER_PAGE),
             first=page * ROWS_PER_PAGE,
@@ -152,14 +149,18 @@ class _Pages:
         number = self._find(request, file)
         row = read_row(file, number)
         query = {"file": file.name, "id": request.query_params.get("id", "")}
+        examinable = shown.examinable(row)
+        examined = None
+        if "masks" in request.query_params and examinable is not None:
+            examined = self._masks.examine(examinable)
         context: dict[str, Any] = {
             "file": file,
             "row": row,
             "row_id": query["id"],
             "query": query | _query(_search_of(request)),
             "number": number,
-            "examined": self._examined(request, row),
-            "has_masks": shown.examinable(row) is not None,
+            "examined": examined,
+            "has_masks": examinable is not None,
             "steps_of": shown.shown_steps,
         }
         if isinstance(row, Question):
@@ -168,18 +169,11 @@ class _Pages:
             return self._page("pair.html", facts=shown.pair_facts(row), **context)
         return self._page("trajectory.html", **context, **_of_trajectory(file, row))
 
-    def _examined(self, request: Request, row: Any) -> list[Any] | None:
-        """Return what the doctor says of a row where masks are switched on; None elsewhere."""
-        examinable = shown.examinable(row)
-        if "masks" not in request.query_params or examinable is None:
-            return None
-        return list(self._masks.examine(examinable))
-
     def neighbour(self, request: Request) -> Response:
         """Go to the row before or after one, among those that are wanted."""
         file = self._file(request)
         number = self._find(request, file)
-        found = self._listings.found(file, _search_of(request))
+        found = find_rows(file, _search_of(request))
         query = _query(_search_of(request)) | {"file": file.name}
         if "masks" in request.query_params:
             query["masks"] = "1"
@@ -194,7 +188,7 @@ class _Pages:
         table, sides = side_by_side(related, *wanted)
         if not table:
             raise HTTPException(404, "no open file has a trajectory of this question")
-        left, right = [_side(side) if side else None for side in sides]
+        left, right = [_of_side(side) if side else None for side in sides]
         return self._page(
             "compare.html",
             question_id=request.query_params["question"],
@@ -256,7 +250,7 @@ def _of_trajectory(file: RunFile, row: Any) -> dict[str, Any]:
     }
 
 
-def _side(row: Related) -> dict[str, Any]:
+def _of_side(row: Related) -> dict[str, Any]:
     shown_row = _of_trajectory(row.file, read_row(row.file, row.number))
     return {"file": row.file, "address": row.address, **shown_row}
 

@@ -4,11 +4,10 @@ Only these columns are read, so a file of a million rows is listed within second
 stay on the disk. A list stays in memory until its file changes.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import polars as pl
@@ -61,6 +60,13 @@ COLUMNS: dict[FileKind, dict[str, str]] = {
     },
 }
 """The columns of a list and where they stand in a row, by the kind of file."""
+_STEPS = {
+    FileKind.SAMPLED: ("steps",),
+    FileKind.GRADED: ("trajectory.steps",),
+    FileKind.DROPPED: ("row.trajectory.steps",),
+    FileKind.PAIRS: ("prefix", "chosen", "rejected"),
+}
+"""Where the steps stand in a row."""
 FILTERS = (
     "grade",
     "cause",
@@ -80,9 +86,6 @@ _REPEATED = (*FILTERS[:5], "type", "stop", "tool", "model", "source")
 """Columns with few different values, which take little memory as categories."""
 _SEARCHED = ("id", "question", "answer")
 _MAX_CHOICES = 40
-_MAX_LISTS = 6
-"""Lists that stay in memory; of a million rows, one takes about half a gigabyte."""
-_MAX_SEARCHES = 32
 Version = tuple[str, int, int]
 """A path, and the time and size of the file."""
 NONE = "none"
@@ -111,58 +114,46 @@ class Choice:
     num_rows: int
 
 
-class Listings:
-    """The lists of all files, each read when it is first asked for."""
+def all_rows(file: RunFile) -> pl.DataFrame:
+    """Return all rows of a file, which stay in memory until it changes.
 
-    def __init__(self) -> None:
-        self._lists: OrderedDict[Version, pl.DataFrame] = OrderedDict()
-        self._searches: OrderedDict[tuple[str, int, int, str], pl.Series] = OrderedDict()
-        self._lock = Lock()
+    Raises:
+        InputError: The file is damaged.
+    """
+    return _listed(file, version_of(file.path))
 
-    def rows(self, file: RunFile) -> pl.DataFrame:
-        """Return all rows of a file.
 
-        Raises:
-            InputError: The file is damaged.
-        """
-        key = version_of(file.path)
-        with self._lock:
-            if key not in self._lists:
-                self._lists[key] = _with_causes(file, read_list(file))
-                _keep(self._lists, _MAX_LISTS)
-            self._lists.move_to_end(key)
-            return self._lists[key]
+@lru_cache(maxsize=6)
+def _listed(file: RunFile, _: Version) -> pl.DataFrame:
+    """Read a list; of a million rows, one takes about half a gigabyte."""
+    return _with_causes(file, read_list(file))
 
-    def found(self, file: RunFile, search: Search) -> pl.DataFrame:
-        """Return the rows that are wanted, in their order.
 
-        Raises:
-            InputError: The file is damaged.
-        """
-        frame = self.rows(file).lazy()
-        columns = frame.collect_schema().names()
-        for name, value in search.values:
-            if name in columns:
-                frame = frame.filter(_has_value(name, value))
-        if search.text and search.in_steps:
-            frame = frame.filter(pl.col(NUMBER).is_in(self._with_text(file, search.text).implode()))
-        elif search.text:
-            parts = [_contains(pl.col(it), search.text) for it in _SEARCHED if it in columns]
-            frame = frame.filter(pl.any_horizontal(parts))
-        by = search.sort.removeprefix("-")
-        if by in columns:
-            is_down = search.sort.startswith("-")
-            frame = frame.sort(by, descending=is_down, nulls_last=True, maintain_order=True)
-        return frame.collect()
+def find_rows(file: RunFile, search: Search) -> pl.DataFrame:
+    """Return the rows that are wanted, in their order.
 
-    def _with_text(self, file: RunFile, text: str) -> pl.Series:
-        """Return the places of the rows whose steps hold a text."""
-        key = (*version_of(file.path), text)
-        with self._lock:
-            if key not in self._searches:
-                self._searches[key] = _search_steps(file, text)
-                _keep(self._searches, _MAX_SEARCHES)
-            return self._searches[key]
+    Raises:
+        InputError: The file is damaged.
+    """
+    frame = all_rows(file).lazy()
+    columns = frame.collect_schema().names()
+    for name, value in search.values:
+        if name in columns:
+            is_wanted = pl.col(name).cast(pl.String) == value
+            if value == NONE:
+                is_wanted |= pl.col(name).is_null()
+            frame = frame.filter(is_wanted)
+    if search.text and search.in_steps:
+        places = _with_text(file, version_of(file.path), search.text)
+        frame = frame.filter(pl.col(NUMBER).is_in(places.implode()))
+    elif search.text:
+        parts = [_contains(pl.col(it), search.text) for it in _SEARCHED if it in columns]
+        frame = frame.filter(pl.any_horizontal(parts))
+    by = search.sort.removeprefix("-")
+    if by in columns:
+        is_down = search.sort.startswith("-")
+        frame = frame.sort(by, descending=is_down, nulls_last=True, maintain_order=True)
+    return frame.collect()
 
 
 def version_of(path: Path) -> Version:
@@ -173,11 +164,6 @@ def version_of(path: Path) -> Version:
         fix = "a run may be writing it again: wait for it, or start `coa view` again"
         raise InputError(f"{path} is not there any more", fix=fix) from error
     return path.as_posix(), found.st_mtime_ns, found.st_size
-
-
-def _keep(kept: OrderedDict[Any, Any], most: int) -> None:
-    while len(kept) > most:
-        kept.popitem(last=False)
 
 
 def read_list(file: RunFile, groups: Sequence[int] | None = None) -> pl.DataFrame:
@@ -242,40 +228,21 @@ def _with_causes(file: RunFile, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.col(repeated).cast(pl.Categorical))
 
 
-def _has_value(name: str, value: str) -> pl.Expr:
-    if value == NONE:
-        return pl.col(name).is_null() | (pl.col(name).cast(pl.String) == NONE)
-    return pl.col(name).cast(pl.String) == value
-
-
 def _contains(column: pl.Expr, text: str) -> pl.Expr:
     lower = column.cast(pl.String).str.to_lowercase()
     return lower.str.contains(text.lower(), literal=True).fill_null(value=False)
 
 
-def _search_steps(file: RunFile, text: str) -> pl.Series:
-    columns = _step_columns(file.kind)
-    parts = [_steps_contain(path, text) for path in columns]
-    if not parts:
+@lru_cache(maxsize=32)
+def _with_text(file: RunFile, _: Version, text: str) -> pl.Series:
+    """Return the places of the rows whose steps hold a text."""
+    paths = _STEPS.get(file.kind, ())
+    if not paths:
         return pl.Series(NUMBER, [], dtype=pl.UInt32)
+    in_step = _contains(pl.element().struct.field("text"), text)
+    parts = [leaf(path).list.eval(in_step).list.any() for path in paths]
     found = pl.scan_parquet(file.path).with_row_index(NUMBER).filter(pl.any_horizontal(parts))
     return found.select(NUMBER).collect(engine="streaming")[NUMBER]
-
-
-def _step_columns(kind: FileKind) -> tuple[str, ...]:
-    if kind is FileKind.PAIRS:
-        return "prefix", "chosen", "rejected"
-    paths = {
-        FileKind.SAMPLED: ("steps",),
-        FileKind.GRADED: ("trajectory.steps",),
-        FileKind.DROPPED: ("row.trajectory.steps",),
-    }
-    return paths.get(kind, ())
-
-
-def _steps_contain(path: str, text: str) -> pl.Expr:
-    in_step = _contains(pl.element().struct.field("text"), text)
-    return leaf(path).list.eval(in_step).list.any()
 
 
 def choices(rows: pl.DataFrame) -> Iterator[tuple[str, list[Choice]]]:

@@ -46,11 +46,7 @@ def _ranges(version: Version, path: str) -> tuple[tuple[str, str] | None, ...]:
 
 
 def _read_group(path: Path, group: int, columns: list[str] | None = None) -> pl.DataFrame:
-    """Read a row group of a file, or some columns of it.
-
-    Raises:
-        InputError: The file is damaged.
-    """
+    """Read a row group of a file, or some columns of it."""
     try:
         opened = pq.ParquetFile(path, metadata=_footer(version_of(path)).metadata)
         # One group is small: threads would cost more than they save.

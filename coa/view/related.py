@@ -1,6 +1,7 @@
 """Find what belongs to a row: other answers to its question, its forks and pairs, its calls."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,9 @@ _RELATIONS = (
 def side_by_side(
     related: Sequence[Related], left: str, right: str
 ) -> tuple[list[Related], tuple[Related | None, Related | None]]:
-    """Choose two trajectories of a question to show beside each other.
+    """Choose two trajectories of a question to show beside each other, by address or id.
 
-    Args:
-        related: The rows of the question.
-        left: The address of the left one (`Related.address`), or only its id.
-        right: That of the right one. Where there is none, it is the one that is least like the left
-            in mode, model and grade.
+    Without a right one, it is the one that is least like the left in mode, model and grade.
 
     Returns:
         Each trajectory once, and the two.
@@ -49,7 +46,7 @@ def side_by_side(
     other = _find(rows, right)
     if other is None and one is not None:
         others = [row for row in table if row.identity != one.identity]
-        other = min(others, key=lambda row: _likeness(row, one), default=None)
+        other = min(others, key=partial(_likeness, one), default=None)
     return table, (one, other)
 
 
@@ -62,8 +59,8 @@ def _find(rows: Sequence[Related], wanted: str) -> Related | None:
 
 def _likeness(row: Related, other: Related) -> int:
     """Count in how many ways that matter two trajectories are alike."""
-    alike = [row.values.get(name) == other.values.get(name) for name in ("mode", "model", "grade")]
-    return sum(alike)
+    names = ("mode", "model", "grade")
+    return sum(row.values.get(name) == other.values.get(name) for name in names)
 
 
 def behind(

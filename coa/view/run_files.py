@@ -68,10 +68,9 @@ class RunFile:
 
 
 def find_files(names: Sequence[str]) -> dict[str, RunFile]:
-    """Find the files that can be shown, by their name.
+    """Find the files that can be shown, by their name: files, folders and assembled sets.
 
-    Args:
-        names: Files, folders and names of assembled sets; none stands for all of `data/`.
+    Without a name, all of `data/` is shown.
 
     Raises:
         InputError: A named file is missing, broken or of another kind; or there is none at all.

@@ -125,8 +125,13 @@ def trajectory_facts(row: Any) -> list[tuple[str, str]]:
     if it.error:
         facts.append(("error", it.error))
     facts.append(("actions", f"{it.num_actions:,}"))
-    calls = f"{it.num_calls:,} calls of the model"
-    facts.append(("cost", f"{calls}, {_tokens(it)}"))
+    facts.append(
+        (
+            "cost",
+            f"{it.num_calls:,} calls of the model, {it.num_policy_tokens:,} tokens written, "
+            f"{it.num_environment_tokens:,} of results, {it.num_prompt_tokens:,} of prompt",
+        )
+    )
     if is_imported(it):
         facts.append(("published by", it.origin or "not stated"))
         facts.append(("licence", it.license or "not stated"))
@@ -136,21 +141,10 @@ def trajectory_facts(row: Any) -> list[tuple[str, str]]:
     if it.search_fingerprint:
         facts.append(("search", it.search_fingerprint))
     if graded is not None:
-        facts.append(("question", _question_labels(graded)))
+        hops = "hops not stated" if graded.num_hops is None else f"{graded.num_hops} hops"
+        facts.append(("question", f"{graded.question_type or 'type not stated'}, {hops}"))
         facts.append(("F1", f"{graded.grade.f1:.2f}"))
     return facts
-
-
-def _tokens(it: Trajectory) -> str:
-    written = f"{it.num_policy_tokens:,} tokens written"
-    return (
-        f"{written}, {it.num_environment_tokens:,} of results, {it.num_prompt_tokens:,} of prompt"
-    )
-
-
-def _question_labels(row: GradedTrajectory) -> str:
-    hops = "hops not stated" if row.num_hops is None else f"{row.num_hops} hops"
-    return f"{row.question_type or 'type not stated'}, {hops}"
 
 
 def pair_facts(row: PreferencePair) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 The nearest vectors are found by a mapped graph of neighbours (HNSW, of the library usearch).
 """
 
-import asyncio
 import hashlib
 import json
 from bisect import bisect_right
@@ -16,16 +15,15 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from coa.errors import InputError, writing_error
-from coa.search import Hit, Passage
+from coa.search import Finder, Hit, Passage
 from coa.search.building import read_manifest
 from coa.search.dense.embedders import Embedder, Vectors
 from coa.search.dense.settings import DenseSettings
-from coa.search.dense.vectors import Origin, VectorFolder, require_size
+from coa.search.dense.vectors import DIGEST, Origin, VectorFolder, require_size
 from coa.search.embedded import EmbeddedSearch
 from coa.store.whole_files import replacing
 
 GRAPH = "graph.usearch"
-DIGEST = "graph.sha256"
 _TIE_MARGIN = 32
 """Neighbours that are fetched beyond the limit: equally near ones are ordered by id."""
 CONNECTIVITY = 16
@@ -121,19 +119,11 @@ def origin_of(passages: IndexedPassages, index: Path, settings: DenseSettings) -
     return Origin(read_manifest(index).corpus_hash, passages.segments, settings.identity)
 
 
-class DenseSearch:
+class DenseSearch(Finder):
     """A search engine that finds the passages whose vectors are nearest to the query's.
 
-    It is safe to use from several threads.
-
-    Args:
-        index: The opened index, for the passages.
-        path: Its folder.
-        settings: Where the vectors are, and how a query is prepared.
-        embedder: What turns queries into vectors.
-
-    Raises:
-        InputError: the vectors are missing or damaged, or do not belong to index and embedder.
+    `path` is the folder of `index`. Missing and damaged vectors, and those of another index or
+    embedder, raise an InputError.
     """
 
     def __init__(
@@ -145,7 +135,8 @@ class DenseSearch:
         origin = origin_of(self._passages, path, settings)
         vectors = VectorFolder.open(folder, origin)
         digest_file = folder / DIGEST
-        if vectors is None or not digest_file.is_file():
+        is_whole = vectors is not None and vectors.num_rows == origin.num_passages
+        if vectors is None or not is_whole or not digest_file.is_file():
             raise InputError(
                 f"the vectors in {folder} are not there, or not all of them",
                 fix=f"coa search embed index={path} search.dense.folder={folder}",
@@ -158,10 +149,6 @@ class DenseSearch:
         parts = [digest_file.read_text(encoding="utf-8"), origin.corpus_hash, EXPANSION_SEARCH]
         content = json.dumps([*parts, settings.identity], sort_keys=True)
         self.fingerprint = f"dense:{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-    async def search(self, query: str, top_k: int) -> tuple[Hit, ...]:
-        """Run `find` in a thread, so that other rollouts go on meanwhile."""
-        return await asyncio.to_thread(self.find, query, top_k)
 
     def find(self, query: str, top_k: int) -> tuple[Hit, ...]:
         """Find the `top_k` nearest passages, nearest first, ties by id; the score is the cosine.

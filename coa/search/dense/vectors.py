@@ -1,14 +1,13 @@
 """Keep the vectors of an index's passages in a folder, row by row, so that none is computed twice.
 
 manifest.json    corpus and embedder; appears with the first vectors
-vectors.f16      a row of half floats for each passage, in the order of the index; a mapped file
-done             a byte for each passage: 1 where its row is written
+vectors.f16      a row of half floats for each passage, in the order of the index; rows are appended
 graph.usearch    the graph of neighbours; appears when all rows are there
 graph.sha256     the digest of the graph
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +23,19 @@ from coa.search.dense.embedders import Vectors
 from coa.store.output_folder import OwnFolder, check_own_folder
 from coa.store.whole_files import write_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised with every change of the folder's files."""
+_FIRST_FORMAT = 1
+"""Its rows were written in any order, so only a folder with a graph is known to be complete."""
 MANIFEST = "manifest.json"
+DIGEST = "graph.sha256"
 OWN_FOLDER = OwnFolder(
     "coa search embed",
     MANIFEST,
     r"manifest\.json|vectors\.f16|done|graph\.(usearch|sha256)|\..+\.partial",
     mark='"embedder"',
 )
+_ROWS = "vectors.f16"
 _BUILD = "build them: coa search embed"
 
 
@@ -68,6 +71,7 @@ class VectorFolder:
         self._path = path
         self.origin = manifest.origin
         self.dimensions = manifest.dimensions
+        self._row_bytes = self.dimensions * np.dtype(np.float16).itemsize
 
     @classmethod
     def open(cls, path: Path, origin: Origin) -> Self | None:
@@ -81,7 +85,9 @@ class VectorFolder:
             return None
         _require_same(path, origin, manifest.origin)
         folder = cls(path, manifest)
-        folder._make_files()
+        if folder.num_rows > origin.num_passages:
+            got = f"{folder.num_rows:,} vectors of {origin.num_passages:,} passages"
+            raise _unusable(path, got)
         return folder
 
     @classmethod
@@ -94,69 +100,42 @@ class VectorFolder:
         check_own_folder(path, OWN_FOLDER)
         manifest = Manifest(FORMAT_VERSION, dimensions, origin)
         write_file(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-        folder = cls(path, manifest)
-        folder._make_files()
-        return folder
+        return cls(path, manifest)
 
-    def _make_files(self) -> None:
-        """Make the large files where they are missing, all zeros; they take no space yet."""
-        num_rows = self.origin.num_passages
-        num_bytes = num_rows * self.dimensions * np.dtype(np.float16).itemsize
-        for name, size in (("vectors.f16", num_bytes), ("done", num_rows)):
-            file = self._path / name
-            try:
-                if not file.exists():
-                    with file.open("xb") as empty:
-                        empty.truncate(size)
-                if file.stat().st_size != size:
-                    raise _unusable(self._path, f"{name} has another size")
-            except OSError as error:
-                raise writing_error(file, error) from error
+    @property
+    def num_rows(self) -> int:
+        """Count the rows that are there."""
+        file = self._path / _ROWS
+        return file.stat().st_size // self._row_bytes if file.exists() else 0
 
     @property
     def rows(self) -> NDArray[np.float16]:
-        """Map all rows; those that are not written are zeros."""
-        shape = (self.origin.num_passages, self.dimensions)
-        return np.memmap(self._path / "vectors.f16", dtype=np.float16, mode="r", shape=shape)
+        """Map the rows."""
+        shape = (self.num_rows, self.dimensions)
+        return np.memmap(self._path / _ROWS, dtype=np.float16, mode="r", shape=shape)
 
-    def missing(self) -> NDArray[np.int64]:
-        """List the numbers of the rows that are not written yet."""
-        done = np.fromfile(self._path / "done", dtype=np.uint8)
-        return np.flatnonzero(done == 0)
-
-    def write(self, numbers: Sequence[int], vectors: Vectors) -> None:
-        """Write the rows with these numbers, and only then note that they are there.
+    def append(self, vectors: Vectors) -> None:
+        """Write the next rows.
 
         Raises:
             ServiceError: the vectors have another size than those before.
             OutputError: they cannot be written.
         """
         require_size(vectors, self.dimensions, self._path)
-        rows = vectors.astype(np.float16)
-        row_bytes = rows.itemsize * self.dimensions
         try:
-            with (self._path / "vectors.f16").open("r+b") as file:
-                for number, row in zip(numbers, rows, strict=True):
-                    file.seek(number * row_bytes)
-                    file.write(row.tobytes())
+            with (self._path / _ROWS).open("ab") as file:
+                # A killed process may have left a part of a row.
+                file.truncate(self.num_rows * self._row_bytes)
+                file.write(vectors.astype(np.float16).tobytes())
                 file.flush()
-                # After a power cut, a row that counts as written must not be empty.
                 os.fdatasync(file.fileno())
-            with (self._path / "done").open("r+b") as file:
-                for number in numbers:
-                    file.seek(number)
-                    file.write(b"\1")
         except OSError as error:
             raise writing_error(self._path, error) from error
 
 
 @contextmanager
 def writing_alone(path: Path) -> Iterator[None]:
-    """Keep other processes from embedding into the folder meanwhile.
-
-    Raises:
-        OutputError: one does already, or the folder holds something else.
-    """
+    """Keep other processes from embedding into the folder; raise an OutputError if one does."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), blocking=False):
@@ -170,11 +149,7 @@ def writing_alone(path: Path) -> Iterator[None]:
 
 
 def require_size(vectors: Vectors, dimensions: int, where: object) -> None:
-    """Refuse vectors of another size than those in the folder.
-
-    Raises:
-        ServiceError: they are of another model, whatever its name.
-    """
+    """Refuse vectors of another size: they are of another model, whatever its name."""
     if vectors.shape[1] != dimensions:
         raise ServiceError(
             "the embedder gives vectors of another size",
@@ -197,7 +172,8 @@ def _read_manifest(path: Path) -> Manifest | None:
         manifest = msgspec.json.decode(content, type=Manifest)
     except msgspec.DecodeError as error:
         raise _unusable(path, f"{MANIFEST}: {error}") from error
-    if manifest.format_version != FORMAT_VERSION:
+    is_old_and_whole = manifest.format_version == _FIRST_FORMAT and (path / DIGEST).is_file()
+    if manifest.format_version != FORMAT_VERSION and not is_old_and_whole:
         raise _unusable(path, f"format {manifest.format_version}, not {FORMAT_VERSION}")
     return manifest
 
