@@ -297,7 +297,7 @@ def test_stated_licences_become_the_hubs_names(
     assert head("coa")["license"] == expected
 
 
-@pytest.mark.parametrize("profile", ["real", "real_full", "hotpotqa_scripted"])
+@pytest.mark.parametrize("profile", ["real", "hotpotqa_scripted"])
 def test_a_profile_states_the_licence_of_every_source_that_it_may_train_on(
     profile: str, tmp_path: Path
 ) -> None:
