@@ -58,7 +58,14 @@ def server_python() -> Path:
                 uv = shutil.which("uv")
                 if uv:
                     _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
-                    install = (uv, "pip", "install", "--quiet", "--python", str(python))
+                    install: tuple[str, ...] = (
+                        uv,
+                        "pip",
+                        "install",
+                        "--quiet",
+                        "--python",
+                        str(python),
+                    )
                 else:
                     _run(sys.executable, "-m", "venv", str(folder))
                     install = (str(python), "-m", "pip", "install", "--quiet")
