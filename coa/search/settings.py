@@ -101,6 +101,13 @@ class Provider(StrEnum):
     """Tavily; paid, the key is in TAVILY_API_KEY."""
 
 
+_ADDRESSES = {
+    Provider.SERPER: "https://google.serper.dev",
+    Provider.SEARXNG: "http://127.0.0.1:8888",
+    Provider.TAVILY: "https://api.tavily.com",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class WebSettings:
     """Settings of web search and its costs. Keys come from the environment only."""
@@ -131,6 +138,11 @@ class WebSettings:
             raise ConfigError(
                 "search.web.max_paid_calls must not be negative", got=self.max_paid_calls
             )
+
+    @property
+    def address(self) -> str:
+        """Return the address that requests are sent to."""
+        return (self.url or _ADDRESSES[self.provider]).rstrip("/")
 
 
 class RecordingMode(StrEnum):

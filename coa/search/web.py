@@ -19,8 +19,6 @@ from coa.search.wire import malformed
 class _Service:
     """How a provider is asked and answers."""
 
-    address: str
-    """Where the provider is asked if the settings name no other address."""
     list_key: str
     """Key under which the reply has its results."""
     fields: tuple[str, str, str]
@@ -36,7 +34,6 @@ class _Service:
 
 _SERVICES = {
     Provider.SERPER: _Service(
-        address="https://google.serper.dev",
         list_key="organic",
         fields=("link", "title", "snippet"),
         request=lambda query, top_k: {"json": {"q": query, "num": top_k}},
@@ -44,14 +41,12 @@ _SERVICES = {
         key_header=("X-API-KEY", ""),
     ),
     Provider.SEARXNG: _Service(
-        address="http://127.0.0.1:8888",
         list_key="results",
         fields=("url", "title", "content"),
         request=lambda query, _: {"params": {"q": query, "format": "json"}},
         method="GET",
     ),
     Provider.TAVILY: _Service(
-        address="https://api.tavily.com",
         list_key="results",
         fields=("url", "title", "content"),
         request=lambda query, top_k: {"json": {"query": query, "max_results": min(top_k, 20)}},
@@ -70,14 +65,13 @@ class WebSearch:
     def __init__(self, settings: WebSettings | None = None) -> None:
         self._settings = settings or WebSettings()
         self._service = _SERVICES[self._settings.provider]
-        self._address = (self._settings.url or self._service.address).rstrip("/")
         self._caller: Caller | None = None
         self._num_paid = 0
 
     @property
     def fingerprint(self) -> str:
         """Return `{provider}@{address}`; no more can be known of the web."""
-        return f"{self._settings.provider}@{self._address}"
+        return f"{self._settings.provider}@{self._settings.address}"
 
     async def aclose(self) -> None:
         """Close the connections; the client can be used again."""
@@ -97,7 +91,7 @@ class WebSearch:
             self._caller = self._make_caller()
         clean = query.encode("utf-8", "replace").decode()
         options = self._service.request(clean, top_k)
-        url = f"{self._address}/search"
+        url = f"{self._settings.address}/search"
         reply = await self._caller.call(self._service.method, url, **options)
         return self._caller.hits(reply, self._hits)[:top_k]
 
