@@ -20,15 +20,13 @@ from coa.records.trajectory import (
     Author,
     Mode,
     Outcome,
-    Sampling,
     Step,
     StepKind,
-    StopReason,
-    Trajectory,
 )
 from coa.store import tables
 from data_cards.catalogue import SetName, local_path
 from data_cards.render import OUT
+from tests.sample_records import make_pair, make_trajectory
 
 datasets = pytest.importorskip("datasets")
 metadata = pytest.importorskip("datasets.utils.metadata")
@@ -68,52 +66,40 @@ def steps(num_actions: int, thought: str = "I need the leader. ") -> tuple[Step,
 
 
 def trajectory(asked: Question, mode: Mode, num_actions: int, **others: Any) -> GradedTrajectory:
-    made = Trajectory(
-        f"{asked.question_id}/{mode}/0",
-        asked.question_id,
-        mode,
-        0,
-        asked.question,
-        "Question: ?\n<think>\n",
-        steps(num_actions),
-        StopReason.ANSWERED,
-        TEACHER,
-        Sampling(),
-        "0123456789abcdef",
-        "tantivy:abc/top2" if mode is Mode.COA else "",
-        5,
-        10 + num_actions,
-        7 * num_actions,
-        1 + num_actions,
-        num_actions,
-    )
-    return grade_trajectory(replace(made, **others), asked)
+    values: dict[str, Any] = {
+        "prompt": "Question: ?\n<think>\n",
+        "model": TEACHER,
+        "prompt_hash": "0123456789abcdef",
+        "search_fingerprint": "tantivy:abc/top2" if mode is Mode.COA else "",
+        "num_prompt_tokens": 5,
+        "num_policy_tokens": 10 + num_actions,
+        "num_environment_tokens": 7 * num_actions,
+        "num_calls": 1 + num_actions,
+        "num_actions": num_actions,
+    }
+    made = replace(make_trajectory(asked, steps(num_actions), mode), **(values | others))
+    return grade_trajectory(made, asked)
 
 
 def pair(asked: Question, kind: PairKind) -> PreferencePair:
     acting, thinking = steps(1, " "), steps(0)
     chosen, rejected = (acting, thinking) if kind is PairKind.ACT_IS_BETTER else (thinking, acting)
     right = int(kind is PairKind.ACT_IS_BETTER)
-    parent = f"{asked.question_id}/cot/0"
-    return PreferencePair(
-        f"{parent}/19",
-        asked.question_id,
+    parent = trajectory(asked, Mode.COT, 0).trajectory
+    return make_pair(
         parent,
-        kind,
-        19,
-        asked.question,
-        "Question: ?\n<think>\n",
-        (Step(StepKind.THOUGHT, Author.POLICY, "I need the leader."),),
         chosen,
         rejected,
-        f"{parent}/19/act/0",
-        parent,
-        2,
-        2 * right,
-        1,
-        1 - right,
-        TEACHER,
-        "tantivy:abc/top2",
+        point=19,
+        kind=kind,
+        prefix=(Step(StepKind.THOUGHT, Author.POLICY, "I need the leader."),),
+        chosen_id=f"{parent.trajectory_id}/19/act/0",
+        rejected_id=parent.trajectory_id,
+        num_act=2,
+        num_act_correct=2 * right,
+        num_think_correct=1 - right,
+        model=TEACHER,
+        search_fingerprint="tantivy:abc/top2",
     )
 
 

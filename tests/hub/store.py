@@ -6,25 +6,17 @@ or not there: the contents are written first, and the file that names them last 
 
 import hashlib
 import json
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 
-from coa.errors import InputError
 from coa.store.whole_files import PRIVATE, write_file
 
 MAIN = "main"
 Kind = Literal["model", "dataset"]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-"""The name of contents; no other text may become a file's name."""
-
-_PRIVATE_FOLDER = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +24,7 @@ class StoredFile:
     """A file of a commit."""
 
     size: int
-    sha256: Sha256
+    sha256: str
     """The name of its contents."""
     git_oid: str
     """SHA-1 as git computes it: of the contents, or of the pointer where it is a large file."""
@@ -86,13 +78,9 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._contents = folder / "contents"
         self._repositories = folder / "repositories"
-        folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
-        for inside in (self._contents, self._repositories):
-            inside.mkdir(exist_ok=True)
-            inside.chmod(_PRIVATE_FOLDER)
         self._known: dict[tuple[str, str], Repository] = {}
         for path in sorted(self._repositories.glob("*/*/*.json")):
-            found = _read(path)
+            found = msgspec.json.decode(path.read_bytes(), type=Repository)
             self._known[found.kind, found.name] = found
 
     def find(self, kind: Kind, name: str) -> Repository | None:
@@ -126,55 +114,15 @@ class Store:
         """Return the path of contents, whether they are there or not."""
         return self._contents / sha256
 
-    @contextmanager
-    def receiving(self, sha256: str = "") -> Iterator["Receiving"]:
-        """Take in contents piece by piece.
-
-        Contents that break off, or whose hash is not `sha256`, leave nothing behind.
-        """
-        partial = self._contents / f"{uuid.uuid4().hex}.partial"
-        try:
-            with partial.open("wb") as file:
-                received = Receiving(file)
-                yield received
-            if sha256 in ("", received.sha256):
-                partial.replace(self.content_path(received.sha256))
-        finally:
-            partial.unlink(missing_ok=True)
+    def keep(self, content: bytes) -> str:
+        """Keep contents under the name of their hash, which is returned."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        write_file(self.content_path(sha256), content, mode=PRIVATE)
+        return sha256
 
     def regular_file(self, content: bytes) -> StoredFile:
         """Keep a small file as git keeps it."""
-        with self.receiving() as received:
-            received.write(content)
-        return StoredFile(len(content), received.sha256, _git_oid(content), is_lfs=False)
-
-
-def _read(path: Path) -> Repository:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Repository)
-    except (msgspec.DecodeError, OSError) as error:
-        fix = "move it away: what was published to it is forgotten"
-        raise InputError(f"{path} is not a repository", got=error, fix=fix) from error
-
-
-class Receiving:
-    """Contents on their way in."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, chunk: bytes) -> None:
-        """Take the next piece."""
-        self.size += len(chunk)
-        self._file.write(chunk)
-        self._digest.update(chunk)
-
-    @property
-    def sha256(self) -> str:
-        """Compute the hash of what has come so far."""
-        return self._digest.hexdigest()
+        return StoredFile(len(content), self.keep(content), _git_oid(content), is_lfs=False)
 
 
 def large_file(sha256: str, size: int) -> StoredFile:
