@@ -6,7 +6,7 @@
     coa sample --help teacher   # the settings of another section
     coa --version
 
-`coa sample mode=cot` is `coa sample mode=cot`: a command is a module that is started by
+`coa sample mode=cot` is `python -m synth.sample mode=cot`: a command is a module that is started by
 its name, so that nothing else is imported.
 """
 
@@ -85,7 +85,7 @@ def help_of(command: Command, arguments: Sequence[str]) -> str:
     named = [argument for argument in arguments if "=" not in argument]
     if not named and not command.section:
         return "\n\n".join(part for part in parts if part)
-    # So that the help of a command without settings is there at once.
+    # The help of a command without settings needs no import.
     from coa.settings.help import Sources, describe
 
     given = [argument for argument in arguments if "=" in argument]
@@ -105,11 +105,7 @@ def help_of(command: Command, arguments: Sequence[str]) -> str:
 
 
 def _sections_of(command: Command, name: str) -> "list[SettingsSection]":
-    """Return a section, by its whole name or below the command's own, and those within it.
-
-    Raises:
-        ConfigError: There is no such section.
-    """
+    """Return a section, by its whole name or below the command's own, and those within it."""
     from coa.settings.help import sections_within
     from coa.settings.sections import SECTIONS
 

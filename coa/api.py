@@ -54,7 +54,7 @@ def ask(
         settings: Settings that differ from params.yaml, such as `teacher.policy=local`.
         mode: With the tools, or without.
         policy: Any policy, in place of the teacher of the settings; or a function that is given the
-            text so far and returns how it goes on.
+            text so far and returns its continuation.
         tools: Tools, in place of those of the settings; or functions from one text to another,
             whose docstrings the prompt shows, unless the prompt of the settings shows these tools.
 

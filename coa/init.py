@@ -44,9 +44,8 @@ _DVC_SETTINGS = "[core]\n    analytics = false\n    check_update = false\n"
 def make_project(folder: Path, profiles: Sequence[Path] = ()) -> None:
     """Make a project with these profiles, or with the examples.
 
-    Args:
-        folder: A folder that is missing or empty; a git repository and `data` may be in it.
-        profiles: Shipped ones, and the user's, which are copied into the folder.
+    The folder is missing or empty, but a git repository and `data` may be in it. Profiles of the
+    user's are copied into it.
 
     Raises:
         ConfigError: the folder holds something else, or a profile is missing or wrong.
@@ -80,11 +79,7 @@ def make_project(folder: Path, profiles: Sequence[Path] = ()) -> None:
 
 
 def _check_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Refuse a folder that is a project already, or that holds anything else.
-
-    Raises:
-        ConfigError: It does.
-    """
+    """Refuse a folder that is a project already, or that holds anything else."""
     if (folder / PARAMS_FILE).exists():
         raise ConfigError(
             f"{folder} is a project already",
@@ -116,9 +111,6 @@ def _start_git_and_dvc() -> None:
     """Give the current folder a git repository, unless another one keeps it, and DVC.
 
     A folder that a repository ignores, such as build/demo, is kept by none.
-
-    Raises:
-        InputError: git is not installed, or a command fails.
     """
     top = _output("git", "rev-parse", "--show-toplevel")
     if top is None or _output("git", "check-ignore", str(Path.cwd())) is not None:
@@ -140,11 +132,7 @@ def _require(*command: str) -> None:
 
 
 def _output(*command: str) -> str | None:
-    """Return what a command prints; None where it fails.
-
-    Raises:
-        InputError: the program is not installed.
-    """
+    """Return what a command prints; None where it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:

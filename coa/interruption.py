@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 INTERRUPTED = 128 + signal.SIGINT
 """The exit status after control-C."""
-TERMINATED = 128 + signal.SIGTERM
 _Result = TypeVar("_Result")
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 """The handlers that are replaced. A signal with another handler (`nohup` ignores some) keeps it."""
@@ -104,6 +103,6 @@ def _leave_terminal() -> None:
 
 
 def tell(line: str) -> None:
-    """Print a line on stderr; where nobody reads stderr any more, go on without it."""
+    """Print a line on stderr; where nobody reads stderr any more, continue without it."""
     with suppress(OSError):  # a closed pipe, or a terminal that is gone
         print(line, file=sys.stderr, flush=True)

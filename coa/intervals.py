@@ -29,14 +29,12 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def mean_interval(
-    values: Sequence[float], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> Interval | None:
+def mean_interval(values: Sequence[float], *, seed: int = 0) -> Interval | None:
     """Compute the mean with its percentile bootstrap interval; None where there are no values.
 
     The interval of equal values has no width: such a sample says nothing of its own uncertainty.
     """
-    return mean_over_groups([values], num_resamples=num_resamples, seed=seed)
+    return mean_over_groups([values], seed=seed)
 
 
 def mean_over_groups(
@@ -84,15 +82,11 @@ def _bootstrap(
 
 
 def paired_difference(
-    ours: Sequence[float],
-    theirs: Sequence[float],
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
+    ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0
 ) -> Interval | None:
     """Compute the mean of `ours - theirs` over the questions: what both find hard cancels out."""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    return mean_interval(differences, num_resamples=num_resamples, seed=seed)
+    return mean_interval(differences, seed=seed)
 
 
 class Over(StrEnum):
@@ -110,25 +104,14 @@ def difference_over(
     over: Over,
     ours: Sequence[Sequence[float]],
     theirs: Sequence[Sequence[float]],
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
 ) -> Interval | None:
     """Compute the mean of `ours - theirs` with the interval for one way of drawing.
 
     Over questions a question counts with its mean over the seeds; over seeds the interval is that
     of a paired t-test; over both, the bootstrap draws seeds and then, for all of them, questions.
 
-    Args:
-        over: The way of drawing.
-        ours: For each seed a number for each question.
-        theirs: The same seeds and questions in the same order.
-        num_resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-
-    Returns:
-        The difference; None where there are no questions, or too few seeds: one seed says nothing
-        of others.
+    Both sides have for each seed a number for each question, in the same order. None where there
+    are no questions, or too few seeds: one seed says nothing of others.
     """
     import numpy as np
 
@@ -137,14 +120,13 @@ def difference_over(
     if not differences.size or (over is not Over.QUESTIONS and num_seeds < 2):
         return None
     if over is Over.QUESTIONS:
-        values = differences.mean(axis=0).tolist()
-        return mean_interval(values, num_resamples=num_resamples, seed=seed)
+        return mean_interval(differences.mean(axis=0).tolist())
     mean = float(differences.mean())
     if over is Over.SEEDS:
         low, high = _t_interval(differences.mean(axis=1).tolist())
         num = num_seeds
     else:
-        low, high = _crossed_bootstrap(differences, num_resamples, seed)
+        low, high = _crossed_bootstrap(differences)
         num = differences.shape[1]
     return Interval(round(mean, _PLACES), round(low, _PLACES), round(high, _PLACES), num=num)
 
@@ -159,15 +141,15 @@ def _t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _crossed_bootstrap(differences: Any, num_resamples: int, seed: int) -> tuple[float, float]:
+def _crossed_bootstrap(differences: Any) -> tuple[float, float]:
     """Draw seeds and questions again, each time the same questions for all drawn seeds."""
     import numpy as np
 
     num_seeds, num_questions = differences.shape
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     # How often each seed and each question is drawn, in every resample.
-    seeds = rng.multinomial(num_seeds, [1 / num_seeds] * num_seeds, num_resamples)
-    questions = rng.multinomial(num_questions, [1 / num_questions] * num_questions, num_resamples)
+    seeds = rng.multinomial(num_seeds, [1 / num_seeds] * num_seeds, NUM_RESAMPLES)
+    questions = rng.multinomial(num_questions, [1 / num_questions] * num_questions, NUM_RESAMPLES)
     by_question = seeds @ differences / num_seeds
     means = (by_question * questions).sum(axis=1) / num_questions
     low, high = np.percentile(means, [2.5, 97.5])

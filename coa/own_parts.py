@@ -58,12 +58,9 @@ def load_function(path: str, what: str) -> Callable[..., Any]:
 
 
 def load_part(path: str, what: str, needs: Sequence[str] = ()) -> Any:
-    """Load a part; a class is called without arguments.
+    """Load the part `module:name` with the attributes that it needs; a class is called.
 
-    Args:
-        path: `module:name`.
-        what: a policy, a tool and so on, for messages.
-        needs: the attributes that the part must have.
+    `what` is a policy, a tool and so on, for messages.
 
     Raises:
         ConfigError: there is no such module or name, or the part is none of its kind.

@@ -1,6 +1,6 @@
 """Write dvc.yaml: the stages that params.yaml needs, and no other. `coa params` is the command.
 
-The stages stand in pipeline/stages.yaml.jinja. Which of them a run has follows from its settings
+The stages are in pipeline/stages.yaml.jinja. Which of them a run has follows from its settings
 (coa/plan.py). DVC itself cannot leave out a stage by a setting
 (docs/decisions/0009-dvc-yaml-is-written.md).
 """
@@ -8,7 +8,6 @@ The stages stand in pipeline/stages.yaml.jinja. Which of them a run has follows 
 import json
 import os
 import re
-from fnmatch import fnmatch
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,7 +17,6 @@ from coa.interruption import tell
 from coa.plan import Plan
 from coa.policy.server_settings import shown_variable
 from coa.rollout.factory import BEHIND_SERVER, TeacherParams
-from coa.store.metrics import FOLDER as METRICS
 from coa.store.output_file import signed
 from coa.store.shipped import ROOT, find_shipped, is_only_shipped
 from coa.store.whole_files import write_file
@@ -27,11 +25,8 @@ from coa.terminal import printable
 FOLDER = ROOT / "pipeline"
 TEMPLATE = "stages.yaml.jinja"
 _HEAD = "# Written by `coa params`; what follows has the hash "
-_METRICS_PATH = re.compile(r"metrics/\S+?\.json")
-_VARIABLE = re.compile(r"\$\{[^}]*\}")
 _WITHIN_STAGE = re.compile(r"\n\s*\n(?=    )")
 """The blank lines that a part of the template leaves which the run does not need."""
-_SHIPPED = "metrics/microworld.json"
 
 
 def write_pipeline(text: str, out: Path = PIPELINE_FILE) -> None:
@@ -83,23 +78,4 @@ def warn_of_key(teacher: TeacherParams) -> None:
 def summary(plan: Plan) -> str:
     """Say in a line what the pipeline does."""
     training = ", ".join(plan.training) or "none"
-    others = ", ".join(unwritten_metrics())
-    left = f"\nfigures that another profile left, which this one does not touch: {others}"
-    return f"{PIPELINE_FILE}: training stages: {training}{left if others else ''}"
-
-
-def unwritten_metrics(pipeline: Path = PIPELINE_FILE, folder: Path = METRICS) -> list[str]:
-    """List the files in metrics/ that no stage of the pipeline writes.
-
-    Another profile's run leaves its own. What the repository ships of the default world is no
-    news: no run of one's own questions writes it.
-    """
-    written = []
-    for path in _METRICS_PATH.findall(pipeline.read_text(encoding="utf-8")):
-        written.append(_VARIABLE.sub("*", path))
-    others = []
-    for path in sorted(folder.glob("*.*")):
-        name = path.relative_to(folder.parent).as_posix()
-        if name != _SHIPPED and not any(fnmatch(name, pattern) for pattern in written):
-            others.append(name)
-    return others
+    return f"{PIPELINE_FILE}: training stages: {training}"

@@ -251,11 +251,7 @@ class Plan:
         return found
 
     def _check(self) -> None:
-        """Refuse settings that contradict each other.
-
-        Raises:
-            ConfigError: a stage needs another one, or a set, that the run does not have.
-        """
+        """Refuse settings that contradict each other."""
         where = f"{self._params.path}, section 'pipeline'"
         if not (self.samples or self.ingests):
             raise ConfigError(

@@ -25,7 +25,7 @@ from coa.view.related import find_calls_of
 from coa.view.run_files import FileKind, RunFile, find_files
 
 _MOST_TELLING = (FileKind.DROPPED, FileKind.GRADED, FileKind.PAIRS)
-"""A row that stands in several files is shown from the first of these kinds."""
+"""A row that is in several files is shown from the first of these kinds."""
 
 
 def find_row(files: Mapping[str, RunFile], row_id: str) -> tuple[RunFile, Any]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from coa.microworld.factory import MicroworldParams
 from coa.microworld.pretraining import QUESTION, PretrainingDocument, pretraining_documents
 from coa.microworld.questions import make_questions
-from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import Group, World, make_world
 from coa.policy.prompts import Prompt, PromptParams
 from coa.records.question import Question
@@ -67,7 +66,6 @@ def main(arguments: Sequence[str]) -> str:
         "passages": num_passages,
         "questions": num_questions,
         "pretraining_documents": num_documents,
-        "vocabulary": len(vocabulary(world, shows_notation=params.notation_share > 0)),
     }
     write_metrics("microworld", counts)
     shown = [f"{count:,} {name}" for name, count in counts.items()]

@@ -10,10 +10,10 @@ from coa.policy import Completion, Request, RequestError
 from coa.policy.prompts import Prompt
 from coa.policy.scripted import ScriptedPolicy
 from coa.records import protocol
-from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.graded import GradedTrajectory
 from coa.records.pairs import Arm, PreferencePair
 from coa.records.question import Question
-from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.records.trajectory import Sampling
 from coa.rollout.forks import ArmChoice, BranchParams
 from coa.rollout.loop import Limits, RolloutContext
 from coa.rollout.points import Point
@@ -32,6 +32,7 @@ from curate.forks.arms import try_arms as try_arms_of
 from curate.forks.choice import Fork
 from curate.forks.results import ResultWriter, Totals
 from curate.forks.tasks import ForkRun
+from tests.sample_records import make_graded
 
 QUESTION = Question("q", "", ("Paris",), "train", "chain", 1)
 PROMPTS = {
@@ -78,26 +79,9 @@ def parent(text: str = f"{NEED} It is Rome.{WRONG}", number: int = 0) -> GradedT
     asked = f"What is capital {number}?"
     question = replace(QUESTION, question_id=f"q{number}", question=asked)
     steps = protocol.parse(text)
-    trajectory = Trajectory(
-        trajectory_id=f"q{number}/coa/0",
-        question_id=question.question_id,
-        mode=Mode.COA,
-        index=0,
-        question=question.question,
-        prompt=PROMPTS[Arm.ACT].fill(question.question),
-        steps=steps,
-        stop_reason=StopReason.ANSWERED,
-        model="scripted",
-        sampling=Sampling(),
-        prompt_hash="with",
-        search_fingerprint="",
-        num_prompt_tokens=0,
-        num_policy_tokens=0,
-        num_environment_tokens=0,
-        num_calls=1,
-        num_actions=len(protocol.action_indices(steps)),
-    )
-    return grade_trajectory(trajectory, question)
+    num_actions = len(protocol.action_indices(steps))
+    prompt = PROMPTS[Arm.ACT].fill(asked)
+    return make_graded(question, steps, prompt=prompt, model="scripted", num_actions=num_actions)
 
 
 def fork(number: int = 0, tool: str = "search") -> Fork:

@@ -2,12 +2,13 @@
 
 from coa.records import protocol
 from coa.records.causes import Finding
-from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.graded import GradedTrajectory
 from coa.records.question import Question
-from coa.records.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records.trajectory import Mode, Outcome, Step, StepKind, StopReason
 from coa.search import Passage
 from curate.diagnosis.gold import Corpus, gold_passages
 from curate.diagnosis.rules import Context, diagnose
+from tests.sample_records import make_graded
 
 BRIDGE = Question(
     "q",
@@ -49,27 +50,11 @@ def row(
     mode: Mode = Mode.COA,
     stop: StopReason = StopReason.ANSWERED,
 ) -> GradedTrajectory:
-    trajectory = Trajectory(
-        f"q/{mode}/0",
-        "q",
-        mode,
-        0,
-        question.question,
-        "prompt",
-        steps,
-        stop,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        9,
-        0,
-        1,
-        sum(step.kind is StepKind.ACTION for step in steps),
-        "time-out" if stop is StopReason.TOOL_ERROR else "",
+    error = "time-out" if stop is StopReason.TOOL_ERROR else ""
+    num_actions = sum(step.kind is StepKind.ACTION for step in steps)
+    return make_graded(
+        question, steps, mode, stop_reason=stop, num_actions=num_actions, error=error
     )
-    return grade_trajectory(trajectory, question)
 
 
 def explain(

@@ -1,6 +1,5 @@
 """Show texts to reviewers: every character stays, nothing acts, and sides change places."""
 
-import html
 import re
 from html.parser import HTMLParser
 
@@ -8,16 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate import layouts
-from annotate.embedded import query
 from coa.pages import markup
 from coa.records import protocol
 from coa.records.causes import Cause
-from coa.records.question import Question
-from coa.records.trajectory import Author, Outcome, Step, StepKind
+from coa.records.trajectory import Author, Step, StepKind
 from coa.store.reviews import Preference, ReviewKind
-from tests.sample_records import make_graded, make_pair
 
-ASKED = Question("q1", "Who wrote it?", ("Ada",), "train")
 HOSTILE = [
     "<script>document.title='ran'</script>",
     "</script><img src=x onerror=alert(1)>",
@@ -86,13 +81,6 @@ def test_a_field_is_one_line_that_markdown_leaves_alone(text: str) -> None:
     assert not re.search(r"[`*_\\$\[\]{}|~]", inner)
 
 
-def test_a_long_step_is_folded_and_still_whole() -> None:
-    text = "word " * 1000
-    shown = read(markup.steps_field([Step(StepKind.OBSERVATION, Author.ENVIRONMENT, text)]))
-    assert "details" in {tag for tag, _ in shown.tags}
-    assert text in shown.text
-
-
 def test_characters_that_cannot_be_seen_are_named() -> None:
     titles = [
         attributes.get("title") for _, attributes in read(markup.text_field("a\u202eb\u200bc")).tags
@@ -133,17 +121,6 @@ def test_the_question_that_decides_must_be_answered_and_no_other() -> None:
         )
 
 
-def test_words_of_our_html_are_those_that_a_reader_sees() -> None:
-    text = f"Zoë {protocol.open_tag('search')} it's"
-    shown = html.unescape(re.sub(r"<[^>]*>", " ", markup.text_field(text)))
-    assert query.words(shown) == ["zoë", "begin", "search", "it", "s"]
-
-
-def test_an_observation_says_who_wrote_it() -> None:
-    step = protocol.observation("search", "found", Outcome.OK)
-    assert "search engine" in read(markup.steps_field([step])).text
-
-
 def test_the_point_of_divergence_is_marked_on_each_side_at_its_first_words() -> None:
     blank, words = (Step(StepKind.THOUGHT, Author.POLICY, text) for text in (" ", "I recall it."))
     act = Step(StepKind.ACTION, Author.POLICY, "call")
@@ -151,28 +128,3 @@ def test_the_point_of_divergence_is_marked_on_each_side_at_its_first_words() -> 
     assert "4. thought — the sides part here" in left
     assert "5. action — the sides part here" in right
     assert right.count("part here") == 1
-
-
-def test_a_head_shows_question_accepted_and_final_answers_of_both_sides() -> None:
-    sides = [protocol.parse_policy(f"{protocol.THINK_CLOSE}\n\\boxed{{{name}}}") for name in "XY"]
-    chosen = make_pair(make_graded(ASKED, sides[0]).trajectory, *sides)
-    shown = layouts.pair_fields(chosen, ("Ada", "A."))
-    assert list(shown) == ["question", "sides"]
-    text = read(shown["question"]).text
-    first, second = "XY" if layouts.is_chosen_left(chosen.pair_id) else "YX"
-    assert text == (
-        f"Question {chosen.question}Accepted Ada • A.A answers {first}B answers {second}"
-    )
-
-
-def test_a_step_of_blanks_has_no_box_and_the_others_keep_their_numbers() -> None:
-    blank, words = (Step(StepKind.THOUGHT, Author.POLICY, text) for text in (" \n", "I know."))
-    text = read(markup.steps_field([blank, words])).text
-    assert text == "2. thoughtI know."
-
-
-def test_questions_are_explained_in_the_order_in_which_they_are_asked() -> None:
-    pairs = layouts.LAYOUTS[ReviewKind.PAIR].guidelines
-    order = [pairs.index(words) for words in ("better?**", "clear is it", "right place", "worse")]
-    assert order == sorted(order)
-    assert "| distractor followed |" in pairs

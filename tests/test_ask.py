@@ -1,19 +1,17 @@
 """One question in the terminal: the steps are shown, and no text can act on the terminal."""
 
 import asyncio
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from rich.console import Console
 
-from coa.ask import load_prompt, main, read_arguments, styled
+from coa.ask import load_prompt, main, read_arguments
 from coa.errors import ConfigError, InputError
 from coa.policy import BatchPolicy, UnbatchedPolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.records.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason
+from coa.records.trajectory import Mode, Sampling, StopReason
 from coa.rollout.drivers import follow
 from coa.rollout.loop import Limits, RolloutContext
 from coa.rollout.tasks import make_task
@@ -21,28 +19,10 @@ from coa.settings.params import Params
 from coa.store.pending import Done
 
 
-def test_the_first_argument_is_the_question_and_mode_is_picked_out() -> None:
-    assert read_arguments(["Who?", "mode=cot", "sampling.seed=1"]) == (
-        "Who?",
-        Mode.COT,
-        ["sampling.seed=1"],
-    )
-    assert read_arguments(["Who?"]) == ("Who?", Mode.COA, [])
-
-
 @pytest.mark.parametrize("arguments", [[], [" "], ["Who?", "mode=telepathy"]])
 def test_a_command_line_that_asks_nothing_is_an_error(arguments: list[str]) -> None:
     with pytest.raises(ConfigError):
         read_arguments(arguments)
-
-
-def test_control_and_direction_characters_are_spelled_out() -> None:
-    hostile = Step(
-        StepKind.OBSERVATION, Author.ENVIRONMENT, "a\x1b[2Jb\x07\x9bc\u202ed [bold]e[/bold]\n"
-    )
-    shown = StringIO()
-    Console(file=shown, force_terminal=False).print(styled(hostile), end="")
-    assert shown.getvalue() == "a\\x1b[2Jb\\x07\\x9bc\\u202ed [bold]e[/bold]\n"
 
 
 def test_following_a_rollout_gives_every_state_to_the_last() -> None:

@@ -81,11 +81,6 @@ def ids(name: str, column: pl.Expr) -> list[str]:
 TRAJECTORY_ID = pl.col("trajectory").struct.field("trajectory_id")
 
 
-def test_without_exclusions_the_sets_are_filled(folder: Path) -> None:
-    summary = assemble.main([])
-    assert summary == f"{assemble.OUT}: 2 cot_a, 3 coa, 3 cot, 3 rl"
-
-
 def test_excluded_rows_are_in_no_set_and_other_kinds_with_their_id_are(folder: Path) -> None:
     exclude(
         ("q0/cot/0", RowKind.TRAJECTORY),
@@ -119,21 +114,6 @@ def test_a_set_that_the_screen_left_too_small_says_how_much_it_took(
     assert f"the screen took {len(row_ids)} of both splits ({len(row_ids)} marked)" in str(
         raised.value
     )
-
-
-def test_a_set_that_is_too_small_can_be_made_smaller_as_it_advises(folder: Path) -> None:
-    with pytest.raises(InputError, match="set 'coa'") as raised:
-        assemble.main(["num_coa=100"])
-    assert raised.value.details["what to do"].endswith("or lower assemble.num_coa")
-    number = raised.value.details["got"].split()[0]
-    assert f"{number} coa" in assemble.main([f"num_coa={number}"])
-
-
-def test_a_set_that_was_too_small_before_says_nothing_of_the_screen(folder: Path) -> None:
-    exclude(("q0/cot/0", RowKind.TRAJECTORY))
-    with pytest.raises(InputError, match="set 'coa'") as raised:
-        assemble.main(["num_coa=100"])
-    assert "screen" not in str(raised.value)
 
 
 def test_a_file_of_exclusions_that_is_missing_or_lacks_a_column_is_named(folder: Path) -> None:

@@ -7,12 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from coa.errors import ConfigError, InputError
-from coa.records.graded import GradedTrajectory
-from coa.records.pairs import PreferencePair
+from coa.errors import InputError
 from coa.store import tables
-from coa.store.files import BRANCHED, FORKS, GRADED, PAIRS, POINTS
-from curate import assemble, branch, filter, report, screen, summary
+from coa.store.files import BRANCHED
+from curate import assemble, filter, report, screen, summary
 from data_cards import render
 from tests.settings_support import change_settings
 
@@ -43,13 +41,6 @@ def test_a_set_with_too_few_rows_is_as_large_as_it_can_be_and_says_so(copied_run
     assert size["train"] + size["validation"] <= kept
 
 
-def test_the_validation_split_keeps_its_share_of_a_smaller_set(copied_run: Path) -> None:
-    assemble.main(["allows_fewer=true", "num_coa=1000", "validation_share=0.1"])
-    size = sizes()["coa"]
-    assert size["validation"] <= round(0.1 * size["train"])
-    assert num_rows("coa", "validation") == size["validation"] > 0
-
-
 def test_sets_that_can_be_filled_are_the_same_with_and_without_the_permission(
     copied_run: Path,
 ) -> None:
@@ -76,17 +67,6 @@ def test_a_set_of_size_zero_is_not_built_and_that_of_an_earlier_run_goes(copied_
     assert list(sizes()) == ["cot_a", "coa"]
 
 
-def test_what_somebody_put_beside_a_set_stays(copied_run: Path) -> None:
-    (assemble.OUT / "cot/notes.txt").write_text("mine")
-    assemble.main(["num_cot=0"])
-    assert [path.name for path in (assemble.OUT / "cot").iterdir()] == ["notes.txt"]
-
-
-def test_a_negative_size_is_refused(copied_run: Path) -> None:
-    with pytest.raises(ConfigError, match="bad value"):
-        assemble.main(["num_cot=-1"])
-
-
 def test_a_set_without_a_row_is_not_built_and_says_what_took_them(copied_run: Path) -> None:
     change_settings("assemble", allows_fewer=True)
     filter.main(["max_policy_tokens=1"])
@@ -101,19 +81,6 @@ def test_a_set_without_a_row_is_not_built_and_says_what_took_them(copied_run: Pa
     assert "`coa`, trajectories that search: no train row is left of the 20" in card
     assert "left out: length" in card
     assert "coa: no row is left of 20 that were asked for" in summary.main([])
-
-
-def test_a_smaller_set_says_so_on_its_card_and_on_the_front_page(copied_run: Path) -> None:
-    change_settings("assemble", allows_fewer=True, num_cot=1000)
-    assemble.main([])
-    render.main([])
-    num_train = sizes()["cot"]["train"]
-    assert f"`cot` has {num_train} of 1,000." in FRONT_CARD.read_text(encoding="utf-8")
-    card = (render.OUT / "cot/README.md").read_text(encoding="utf-8")
-    assert "asked for 1,000 train rows; no more than these are left" in card
-    other = (render.OUT / "coa/README.md").read_text(encoding="utf-8")
-    assert "The set takes the number of rows that it was asked for, balanced" in other
-    assert f"{num_train}" in summary.main([]).split("\n")[-2]
 
 
 def test_a_run_that_kept_nothing_ends_and_says_that_nothing_can_be_trained(
@@ -135,26 +102,6 @@ def test_a_run_that_kept_nothing_ends_and_says_that_nothing_can_be_trained(
     assert "No set was built, nothing can be trained." in summary.main([])
 
 
-def test_a_run_in_which_nothing_was_right_ends(copied_run: Path) -> None:
-    wrong: list[GradedTrajectory] = []
-    for row in tables.read_table(GRADED, GradedTrajectory):
-        if not row.grade.exact_match:
-            wrong.append(row)
-    tables.write_table(GRADED, GradedTrajectory, wrong)
-    change_settings("branch", max_parents={"act_is_better": 0, "think_is_better": 0})
-    change_settings("assemble", allows_fewer=True)
-    filter.main([])
-    assert branch.main([]) == (
-        "data/branch: no pairs, because no trajectory was chosen as a parent"
-    )
-    assert [tables.count_rows(path) for path in (PAIRS, FORKS, POINTS)] == [0, 0, 0]
-    screen.main([])
-    line = assemble.main([])
-    assert "10 rl; cot_a: no row is left; coa: no row is left; the filter dropped" in line
-    assert render.main([]) == "data/render: 12 rl (train and validation)"
-    assert "0 points forked, 0 pairs" in summary.main([])
-
-
 def test_pairs_of_an_earlier_run_are_not_read(copied_run: Path) -> None:
     for path in BRANCHED.iterdir():
         path.write_bytes(b"of an earlier run")
@@ -166,10 +113,3 @@ def test_pairs_of_an_earlier_run_are_not_read(copied_run: Path) -> None:
     card = (render.OUT / "coa/README.md").read_text(encoding="utf-8")
     assert "branch:" not in card
     assert "forked" not in summary.main([])
-
-
-def test_a_table_of_pairs_without_rows_is_read(copied_run: Path) -> None:
-    tables.write_table(PAIRS, PreferencePair, [])
-    assert "0 of kind pair" in screen.main([])
-    line = assemble.main(["allows_fewer=true"])
-    assert line.endswith("; cot_a: no row is left")

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from coa.records import protocol
-from coa.records.causes import Cause, Finding
+from coa.records.causes import Cause
 from coa.records.pairs import Arm
-from coa.records.trajectory import Mode, Outcome, StepKind
-from coa.rollout.forks import BranchParams, PointChoice
+from coa.records.trajectory import Mode
+from coa.rollout.forks import PointChoice
 from curate.forks.blamed_points import ARM_TO_TRY
-from curate.forks.choice import forks_of
-from tests.blame_support import BLAME, analysed, forks_by_blame, text_before
+from tests.blame_support import analysed, forks_by_blame, text_before
 from tests.causes_support import end, row, turn
 
 OPENING = "The film comes first. It was made by somebody."
@@ -35,21 +34,6 @@ def test_the_point_is_before_the_sentence_with_the_wrong_fact(tmp_path: Path, mo
     assert (fork.cause, fork.score) == (expected, 1.0)
 
 
-def test_a_wrong_fact_in_the_first_sentence_is_forked_behind_it(tmp_path: Path) -> None:
-    wrong = row(*end(f"{WRONG_FACT} {WRONG_END} So it is Oslo.", "Oslo"), mode=Mode.COT)
-    (fork,) = forks_by_blame(tmp_path, wrong)
-    assert protocol.render(wrong.trajectory.steps)[: fork.point] == WRONG_FACT
-    assert fork.cause == Cause.FALSE_RECALL
-
-
-def test_with_two_points_the_second_is_behind_the_wrong_fact(tmp_path: Path) -> None:
-    wrong = row(*end(f"{OPENING} {WRONG_FACT} {WRONG_END} So it is Oslo.", "Oslo"), mode=Mode.COT)
-    first, second = forks_by_blame(tmp_path, wrong, replace(BLAME, points_per_trajectory=2))
-    text = protocol.render(wrong.trajectory.steps)
-    assert text[first.point : second.point].strip() == WRONG_FACT
-    assert first.score > second.score > 0
-
-
 def test_a_search_whose_passages_misled_is_the_point(tmp_path: Path) -> None:
     wrong = row(
         *turn("I need the director.", "Night Train director", "film"),
@@ -59,19 +43,6 @@ def test_a_search_whose_passages_misled_is_the_point(tmp_path: Path) -> None:
     (fork,) = forks_by_blame(tmp_path, wrong)
     assert fork.arm is Arm.THINK and fork.cause == Cause.EVIDENCE_IGNORED
     assert text_before(wrong.trajectory.steps, fork.point) == "Where was she born?"
-
-
-def test_a_calculation_between_a_search_and_what_was_misread_is_not_blamed(tmp_path: Path) -> None:
-    calculation = protocol.parse_policy("A sum. <begin_calculate> 1920 + 30 </end_calculate>")
-    wrong = row(
-        *turn("I need the director.", "Night Train director", "film"),
-        *calculation,
-        protocol.observation("calculate", "1950", Outcome.OK),
-        *end("The passage says Oslo. So it is Oslo.", "Oslo"),
-    )
-    analysis = replace(analysed(wrong), cause=Cause.EVIDENCE_IGNORED, step=6, contributing=())
-    (fork,) = forks_by_blame(tmp_path, wrong, analysis=analysis)
-    assert text_before(wrong.trajectory.steps, fork.point) == "I need the director."
 
 
 def test_a_needless_search_of_a_correct_trajectory_is_the_point(tmp_path: Path) -> None:
@@ -85,10 +56,6 @@ def test_a_needless_search_of_a_correct_trajectory_is_the_point(tmp_path: Path) 
     (fork,) = forks_by_blame(tmp_path, right)
     assert (fork.arm, fork.cause) == (Arm.THINK, Cause.NEEDLESS_SEARCH)
     assert text_before(right.trajectory.steps, fork.point) == "Let me check."
-
-
-def test_a_search_that_found_nothing_was_right_to_make() -> None:
-    assert ARM_TO_TRY[Cause.RETRIEVAL_MISS] is None
 
 
 HOSTILE = (
@@ -115,26 +82,3 @@ def test_a_step_that_is_not_there_blames_no_point(tmp_path: Path, step: int | No
     wrong = row(*end(f"{OPENING} {WRONG_FACT} {WRONG_END}", "Oslo"), mode=Mode.COT)
     (fork,) = forks_by_blame(tmp_path, wrong, analysis=replace(analysed(wrong), step=step))
     assert (fork.cause, fork.score) == ("", 0.0)
-
-
-def test_a_missing_search_between_two_searches_stays_between_them(tmp_path: Path) -> None:
-    wrong = row(
-        *turn("I need the director.", "Night Train director", "dust"),
-        *end(f"That does not help. {WRONG_FACT} {WRONG_END}", "Oslo"),
-    )
-    finding = Finding(Cause.FALSE_RECALL, 3, f"“{WRONG_FACT}”")
-    kinds = [step.kind for step in wrong.trajectory.steps]
-    assert kinds[3] is StepKind.THOUGHT
-    analysis = replace(
-        analysed(wrong), cause=finding.cause, step=finding.step, evidence=finding.evidence
-    )
-    (fork,) = forks_by_blame(tmp_path, wrong, analysis=analysis)
-    _, after = protocol.split_at(wrong.trajectory.steps, fork.point)
-    assert after[0].text.startswith(f" {WRONG_FACT}")
-
-
-def test_the_cue_keeps_its_points_and_has_no_scores(tmp_path: Path) -> None:
-    wrong = row(*end(f"I need it. {WRONG_FACT} {WRONG_END}", "Oslo"), mode=Mode.COT)
-    (fork,) = forks_of(wrong, BranchParams(cue=r"\bneed\b"))
-    assert (fork.chosen_by, fork.score, fork.cause) == (PointChoice.CUE, 0.0, "")
-    assert text_before(wrong.trajectory.steps, fork.point) == "I need it."

@@ -1,7 +1,6 @@
 """Both arms at a point: one that thinks to its end, in rounds, and why a point gives no pair."""
 
 import random
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,12 +61,6 @@ def test_both_sides_may_be_forks_and_go_on_from_the_exact_prefix(tmp_path: Path)
     assert pair.prompt == PROMPTS[Arm.ACT].fill(pair.question)
 
 
-def test_thinking_may_be_better(tmp_path: Path) -> None:
-    tried = try_arms(tmp_path, answers(acting=WRONG, thinking=RIGHT))
-    (pair,) = tried.pairs
-    assert pair.kind is PairKind.THINK_IS_BETTER and pair.value_of_acting == -1
-
-
 def test_who_thinks_has_no_tool_to_the_end(tmp_path: Path) -> None:
     tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=WRONG))
     thinking = [request for request in tried.asked if is_thinking(request)]
@@ -80,21 +73,6 @@ def test_who_thinks_has_no_tool_to_the_end(tmp_path: Path) -> None:
         assert bool(row.trajectory.num_actions) is is_act
     (pair,) = tried.pairs
     assert not protocol.action_indices(pair.rejected)
-
-
-def test_acting_once_does_not_oblige_again_and_every_call_has_its_price(tmp_path: Path) -> None:
-    def write(request: Request) -> str:
-        num_results = request.context.count("</search_result>")
-        if request.context.endswith(protocol.open_tag("search")):
-            return f" capital {protocol.close_tag('search')}"
-        if num_results == 1:
-            return " Again. " + call("search", "capital of France")
-        return RIGHT if num_results else " Known. " + WRONG
-
-    tried = try_arms(tmp_path, write, settings=replace(BOTH, search_price=0.1))
-    (point,) = tried.points
-    assert point.worth is not None and point.worth.act.mean_searches == 2
-    assert point.worth.value == pytest.approx(0.8)
 
 
 def test_a_call_where_none_is_offered_is_off_the_arm_and_spends_the_budget(tmp_path: Path) -> None:
@@ -131,49 +109,11 @@ def test_what_is_open_goes_on_until_the_budget_is_spent(tmp_path: Path) -> None:
     assert len(tried.forks) == 32 and point.num_continuations == 16
 
 
-def test_arms_that_end_alike_are_too_small_before_the_budget_is_spent(tmp_path: Path) -> None:
-    settings = replace(BOTH, num_continuations=64)
-    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=RIGHT), settings=settings)
-    (point,) = tried.points
-    assert point.outcome is PointOutcome.TOO_SMALL and len(tried.forks) < 2 * 64
-
-
-def test_a_worth_of_calls_alone_has_no_wrong_side_to_show(tmp_path: Path) -> None:
-    settings = replace(BOTH, search_price=0.9)
-    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=RIGHT), settings=settings)
-    (point,) = tried.points
-    assert point.worth is not None and point.worth.value == pytest.approx(-0.9)
-    assert point.outcome is PointOutcome.SAME_OUTCOME and not tried.pairs
-
-
-def test_without_a_confidence_all_are_made_in_one_go_and_the_threshold_decides(
-    tmp_path: Path,
-) -> None:
-    settings = replace(BOTH, confidence=0.0, num_continuations=2)
-    tried = try_arms(tmp_path, answers(acting=RIGHT, thinking=WRONG), settings=settings)
-    (pair,) = tried.pairs
-    assert len(tried.forks) == 4
-    assert pair.worth is not None and pair.worth.low == pair.worth.value == pair.worth.high
-
-
 def test_all_looks_together_have_the_confidence_that_was_asked_for() -> None:
     assert plan_looks(replace(BOTH, confidence=0.9)) == (4, 4, pytest.approx(0.975))
     assert plan_looks(replace(BOTH, num_continuations=10)) == (4, 3, pytest.approx(1 - 0.1 / 3))
     assert plan_looks(replace(BOTH, num_continuations=2)) == (2, 1, pytest.approx(0.9))
     assert plan_looks(replace(BOTH, confidence=0.0)) == (16, 1, 0.0)
-
-
-def test_the_last_round_is_as_short_as_the_budget_and_no_id_occurs_twice(tmp_path: Path) -> None:
-    def write(request: Request) -> str:
-        end = RIGHT if request.seed % 2 else WRONG
-        return answers(acting=end, thinking=end)(request)
-
-    settings = replace(BOTH, num_continuations=10)
-    tried = try_arms(tmp_path, write, [fork(number) for number in range(3)], settings)
-    ids = [row.trajectory.trajectory_id for row in tried.forks]
-    assert len(set(ids)) == len(ids)
-    arms = Counter("/".join(name.split("/")[:5]) for name in ids)
-    assert max(arms.values()) <= 10
 
 
 @pytest.mark.parametrize("tool", ["search", "calculate"])

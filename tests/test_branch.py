@@ -15,13 +15,11 @@ from coa.records.pairs import (
     Arm,
     ArmCount,
     PairKind,
-    PreferencePair,
     arm_of,
-    attribute_trigger_to_policy,
     make_pair,
 )
 from coa.records.question import Question
-from coa.records.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records.trajectory import Author, Mode, Sampling, StepKind, StopReason, Trajectory
 from coa.rollout.drivers import roll_out
 from coa.rollout.forks import BranchParams
 from coa.rollout.loop import Limits, RolloutContext
@@ -132,12 +130,6 @@ def test_the_inserted_trigger_is_the_policys_in_a_pair_and_the_scaffolds_in_the_
     assert not any(step.author is Author.SCAFFOLD for step in pair.chosen)
 
 
-def test_a_continuation_that_ends_as_its_parent_makes_no_pair() -> None:
-    (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    point, pair = settle_fork(fork, [continued(fork, " " + RIGHT)], PROMPTS[Arm.ACT])
-    assert (point.outcome, point.num_correct, pair) == (PointOutcome.SAME_OUTCOME, 1, None)
-
-
 def test_a_continuation_that_acts_where_it_must_not_is_no_evidence() -> None:
     (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
     row = continued(fork, f" {protocol.open_tag('search')} q {protocol.close_tag('search')}")
@@ -233,19 +225,6 @@ def test_a_fork_after_an_observation_keeps_all_steps_before_it() -> None:
     assert (task.mode, task.tools, task.forbidden_tools) == (Mode.COT, (), ("search",))
 
 
-def test_owning_a_trigger_keeps_the_text(pair_steps: tuple[Step, ...]) -> None:
-    assert protocol.render(attribute_trigger_to_policy(pair_steps)) == protocol.render(pair_steps)
-
-
-@pytest.fixture
-def pair_steps() -> tuple[Step, ...]:
-    trigger = protocol.marker(f"\n\n{protocol.open_tag('search')}", tool="search")
-    return (
-        trigger,
-        *protocol.parse_policy(f" q {protocol.close_tag('search')}", triggered_tool="search"),
-    )
-
-
 def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) -> None:
     from dataclasses import replace
 
@@ -272,11 +251,3 @@ def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) 
         ("True", "cot"): 3,
     }
     assert chosen == choose_parents(tmp_path / "g.parquet", params)
-
-
-def test_pairs_survive_the_way_to_parquet(tmp_path: Path) -> None:
-    (fork,) = forks_of(roll(Mode.COA, ACT, RIGHT), PARAMS)
-    _, pair = settle_fork(fork, [continued(fork, " " + WRONG)], PROMPTS[Arm.ACT])
-    assert pair is not None
-    tables.write_table(tmp_path / "p.parquet", PreferencePair, [pair])
-    assert list(tables.read_table(tmp_path / "p.parquet", PreferencePair)) == [pair]

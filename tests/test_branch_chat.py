@@ -105,8 +105,3 @@ def drop_actors() -> None:
     thinking = [row for row in rows if not row.trajectory.num_actions]
     path.unlink()
     tables.write_table(path, GradedTrajectory, thinking)
-
-
-def test_a_misspelt_setting_of_the_forking_policy_is_refused(linked_run: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown key 'polity'"):
-        branch.main(["branch.policy.polity=chat"])

@@ -1,12 +1,10 @@
 """The stage `curate.branch` over a small run: both arms, any folder, and what it says."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from coa.errors import ConfigError
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
 from coa.rollout.points import Point, PointOutcome
@@ -51,30 +49,9 @@ def test_a_second_run_takes_all_rounds_from_the_journal(linked_run: Path) -> Non
     assert first == {path.name: path.read_bytes() for path in FOLDER.iterdir()}
 
 
-def test_one_bar_shows_all_rounds_and_its_total_grows(
-    linked_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    branch(BOTH)
-    shown = re.findall(r"mined: .*?(\d+)/(\d+)", capsys.readouterr().err)
-    totals = [int(total) for _, total in shown]
-    assert totals == sorted(totals) and len(set(totals)) > 1
-    num_forks = tables.count_rows(FOLDER / "forks.parquet")
-    assert shown[-1] == (str(num_forks), str(num_forks))
-
-
 def test_the_default_makes_pairs_without_a_worth(current_run: Path) -> None:
     pairs = list(tables.read_table(Path("data/branch/pairs.parquet"), PreferencePair))
     assert pairs
     for pair in pairs:
         assert pair.worth is None and pair.tool == "search"
         assert pair.trajectory_id in (pair.chosen_id, pair.rejected_id)
-
-
-def test_a_cue_for_a_tool_that_is_not_offered_is_refused(linked_run: Path) -> None:
-    with pytest.raises(ConfigError, match="does not offer: calculate"):
-        branch((*BOTH, "tool_cues={calculate: need}"))
-
-
-def test_a_file_is_no_folder_for_forks(linked_run: Path) -> None:
-    with pytest.raises(ConfigError, match="out is a folder"):
-        branch(("out=data/mined.parquet",))

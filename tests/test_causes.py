@@ -79,11 +79,6 @@ def test_the_smallest_example_of_a_cause_is_explained_by_it(cause: Cause) -> Non
     assert found[0].evidence
 
 
-def test_a_turn_that_ran_into_its_limit_is_the_cause() -> None:
-    (finding,) = explain(row(*protocol.parse_policy("so so"), stop=StopReason.TURN_BUDGET))
-    assert (finding.cause, finding.evidence) == (Cause.TRUNCATED, "a turn ran into its limit")
-
-
 def test_a_correct_trajectory_has_no_cause_but_keeps_what_went_wrong_beside() -> None:
     assert explain(row(*FILM, *BORN, *end("She was born in Riga.", "Riga"))) == ()
     again = row(
@@ -94,12 +89,6 @@ def test_a_correct_trajectory_has_no_cause_but_keeps_what_went_wrong_beside() ->
     assert [(found.cause, found.passages) for found in explain(more)] == [
         (Cause.NEEDLESS_SEARCH, ("film",))
     ]
-
-
-def test_the_blamed_step_and_passages_are_named() -> None:
-    found = explain(SMALLEST[Cause.EVIDENCE_IGNORED])[0]
-    assert (found.step, found.passages, found.needs_gold_titles) == (6, ("person",), True)
-    assert "instead of “Riga”" in found.evidence
 
 
 def test_what_led_to_a_wrong_fact_comes_first_and_how_it_was_stated_beside() -> None:
@@ -154,15 +143,6 @@ def test_without_a_corpus_the_text_of_the_observations_decides(cause: Cause) -> 
     assert explain(SMALLEST[cause], corpus=Corpus())[0].cause is cause
 
 
-def test_comparing_is_checked_against_the_passages_under_the_gold_titles() -> None:
-    thoughts = "Night Train came out in {}. Red Dust came out in {}. So it is Night Train."
-    right = row(*end(thoughts.format(1959, 1932), "Night Train"), question=WHICH, mode=Mode.COT)
-    wrong = row(*end(thoughts.format(1959, 1975), "Night Train"), question=WHICH, mode=Mode.COT)
-    assert explain(right, WHICH)[0].cause is Cause.REASONING_SLIP
-    assert explain(wrong, WHICH)[0].cause is Cause.FALSE_RECALL
-    assert "1975" in explain(wrong, WHICH)[0].evidence
-
-
 @pytest.mark.parametrize(
     ("sentence", "values", "basis"),
     [
@@ -179,15 +159,6 @@ def test_claims_are_told_from_ordinary_sentences(
     (said,) = read(protocol.parse_policy(sentence), "Who?")
     assert said.claim is not None
     assert (said.claim.values, said.claim.basis) == (values, basis)
-
-
-@pytest.mark.parametrize(
-    "sentence",
-    ["Wait, that is hard.", "The results do not mention Riga.", "So the film Night Train."],
-)
-def test_sentences_that_state_nothing_new_are_no_claims(sentence: str) -> None:
-    (said,) = read(protocol.parse_policy(sentence), BRIDGE.question)
-    assert said.claim is None
 
 
 @given(st.lists(st.text(max_size=40), max_size=6), st.text(max_size=20))

@@ -12,7 +12,6 @@ from coa.policy.chat.families import ChatSettings, FamilyName
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.replies import argument_of
 from coa.policy.server_settings import ServerSettings
-from coa.records import protocol
 from coa.records.graded import GradedTrajectory, grade_trajectory
 from coa.records.question import Question
 from coa.records.trajectory import (
@@ -22,7 +21,6 @@ from coa.records.trajectory import (
     Trajectory,
     describe_sampling,
     is_imported,
-    merge_thoughts,
 )
 from coa.rollout.calls import replay
 from coa.rollout.loop import Limits, RolloutContext
@@ -57,10 +55,6 @@ def changed(row: Trajectory, kind: StepKind, **changes: object) -> GradedTraject
     return graded(replace(row, steps=tuple(change(step) for step in row.steps)))
 
 
-def test_the_gate_finds_nothing_against_transcribed_calls(rows: list[Trajectory]) -> None:
-    assert [mask_fault(graded(row)) for row in rows] == [""] * len(rows)
-
-
 def test_the_gate_refuses_a_call_that_the_policy_did_not_make(rows: list[Trajectory]) -> None:
     row = acting(rows)
     other = json.dumps({"query": "something else"})
@@ -68,12 +62,6 @@ def test_the_gate_refuses_a_call_that_the_policy_did_not_make(rows: list[Traject
     assert "was not made" in mask_fault(changed(row, StepKind.ACTION, transcribed="half a"))
     of_tool = mask_fault(changed(row, StepKind.OBSERVATION, transcribed="x"))
     assert of_tool == "text of the environment is recorded as transcribed from the policy's"
-
-
-def test_a_table_keeps_what_was_transcribed(rows: list[Trajectory], tmp_path: Path) -> None:
-    path = tmp_path / "rows.parquet"
-    tables.write_table(path, Trajectory, rows)
-    assert list(tables.read_table(path, Trajectory)) == rows
 
 
 def test_an_exported_trace_has_the_policys_own_arguments(rows: list[Trajectory]) -> None:
@@ -119,14 +107,6 @@ def test_settings_that_a_family_is_not_sent_are_not_in_the_record(
     (line,) = [line for line in shown if line.startswith("| sampling ")]
     assert [cell.strip() for cell in line.strip("|").split("|")] == ["sampling", stated, "6"]
     assert not found.select("is_imported").collect()["is_imported"].any()
-
-
-def test_a_thought_that_is_cut_for_a_fork_stays_readable(rows: list[Trajectory]) -> None:
-    row = acting(rows)
-    first = row.steps[0]
-    marked = (replace(first, transcribed="x"), *row.steps[1:])
-    before, after = protocol.split_at(marked, 5)
-    assert merge_thoughts((*before, *after)) == marked
 
 
 @pytest.mark.parametrize(

@@ -45,14 +45,6 @@ def test_a_reader_that_stops_early_ends_a_command_without_a_traceback(root: Path
         assert process.wait(timeout=20) == READER_GONE
 
 
-def test_help_is_printed_for_a_reader_that_reads_it_all(root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "coa.costs", "--help"], cwd=root, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "coa costs" in done.stdout
-
-
 @pytest.mark.parametrize(
     ("told", "spins"),
     [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],

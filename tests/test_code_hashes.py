@@ -10,14 +10,13 @@ import pytest
 
 from coa.code_hashes import (
     Entry,
-    describe_code,
     describe_settings,
     modules_of,
     reachable_files,
     read_entries,
     write_code,
 )
-from coa.errors import ConfigError, InputError
+from coa.errors import InputError
 from coa.settings.params import Params
 from coa.settings.stages import Stage
 from tests.project_support import ROOT, all_stages, environment, finish
@@ -58,35 +57,11 @@ def test_the_code_of_a_stage_is_what_it_reaches_by_import() -> None:
     assert "curate/filter.py" not in files
 
 
-def test_what_a_function_imports_late_is_code_too() -> None:
-    assert "coa/policy/local/model.py" in files_of("sample")
-
-
 def test_a_training_stage_has_the_code_of_its_own_trainer_alone() -> None:
     assert {"train/sft1.py", "train/run.py"} <= files_of("sft1")
     assert not {"train/sft.py", "train/rl.py"} & files_of("sft1")
     for stage in Stage:
         assert modules_of(stage, f"accelerate launch -m train.run stage={stage}")[0] == "train.run"
-
-
-def test_the_templates_of_a_page_are_code() -> None:
-    assert {"curate/templates/errors.html", "coa/pages/templates/report.html"} <= files_of("report")
-    assert "data_cards/cards/templates/card.md" in files_of("render")
-    assert not any("templates/" in path for path in files_of("grade"))
-
-
-def test_no_stage_runs_the_browser_of_files() -> None:
-    for name in all_stages():
-        if name != "code":
-            assert not any(path.startswith("coa/view/") for path in files_of(name)), name
-
-
-def test_a_line_of_the_file_is_what_sha256sum_checks() -> None:
-    text = describe_code("grade", "python -m curate.grade")
-    done = subprocess.run(
-        ["sha256sum", "--check", "--quiet"], input=text, text=True, capture_output=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def test_a_stage_that_is_gone_leaves_no_file(tmp_path: Path) -> None:
@@ -128,12 +103,6 @@ def test_every_setting_that_a_stage_reads_is_followed_by_dvc_or_by_the_code(tmp_
     )
     entry = Entry("python -m curate.grade", ("costs.models", "grade", "judge"))
     assert read_entries(tmp_path / "dvc.yaml") == {"grade": entry}
-
-
-def test_a_command_without_a_module_is_named() -> None:
-    with pytest.raises(ConfigError, match="the stage 'own' names no module") as caught:
-        describe_code("own", "bash own.sh")
-    assert caught.value.details["what to do"] == "take .code/own out of the stage's deps"
 
 
 @pytest.mark.parametrize("text", ["stages: [", "- 1", ""])

@@ -107,18 +107,6 @@ def test_hostile_text_cannot_act_on_the_terminal(
     assert "[red]" in shown
 
 
-def test_a_row_can_be_chosen_to_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError):
-        examine("set=finished.parquet", "show=finished.parquet:1")
-    assert "finished.parquet:1\n" in capsys.readouterr().out
-
-
-def test_rows_longer_than_max_tokens_are_findings() -> None:
-    with pytest.raises(InputError, match="1 of 1 rows") as caught:
-        examine("set=saved", "max_tokens=10")
-    assert caught.value.details["got"] == "cut_off"
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -131,9 +119,3 @@ def test_rows_longer_than_max_tokens_are_findings() -> None:
 def test_a_bad_setting_says_what_is_wrong(arguments: list[str], said: str) -> None:
     with pytest.raises(CoaError, match=said):
         examine(*arguments)
-
-
-def test_an_empty_file_is_no_clean_set(project: Path) -> None:
-    (project / "empty.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match="no row to examine"):
-        examine("set=empty.jsonl")

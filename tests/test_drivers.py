@@ -76,21 +76,6 @@ def test_a_slow_rollout_holds_up_nothing_but_the_order() -> None:
     assert policy.most_in_hand == 4
 
 
-def test_slots_stay_at_work_while_waiting_rows_are_given_away() -> None:
-    policy = Sleeping({0: 0.05}, 0.001)
-    at_work = []
-
-    async def read_slowly() -> None:
-        async for _ in driven(policy, 400):
-            time.sleep(0.001)
-            if policy.num_asked < 390:
-                at_work.append(policy.in_hand)
-
-    asyncio.run(read_slowly())
-    assert len(at_work) > 40
-    assert sum(at_work) > 2 * len(at_work)  # of four slots
-
-
 def test_a_replay_does_not_pile_up_behind_its_reader(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         policy = JournaledPolicy(ScriptedPolicy(lambda request: ANSWER), journal)
@@ -201,10 +186,6 @@ def test_a_run_in_which_some_are_refused_goes_on(refused: range) -> None:
     assert failed == [f"q{i}" for i in range(60) if i in refused]
 
 
-def test_a_run_without_tasks_is_no_failure() -> None:
-    assert asyncio.run(collect(stop_if_all_fail(driven(Window(range(0)), 0)))) == []
-
-
 # --- final states of a served policy --------------------------------------------------------------
 
 
@@ -231,13 +212,6 @@ def test_a_fatal_error_ends_rollouts_that_go_on_by_themselves() -> None:
     with pytest.raises(ServiceError, match="402"):
         states_of(Served(policy), 1000)
     assert (policy.num_asked, policy.num_cancelled) == (8, 7)
-
-
-def test_final_states_come_in_the_order_of_the_tasks_whichever_ends_first() -> None:
-    policy = Sleeping({0: 0.3}, 0.001)
-    names = [state.task.question_id for state in states_of(Served(policy), 40)]
-    assert names == [f"q{i}" for i in range(40)]
-    assert policy.most_in_hand == 8
 
 
 def test_a_refused_request_ends_its_own_rollout_alone() -> None:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 from omegaconf import OmegaConf
 
-from coa.errors import ConfigError, InputError
+from coa.errors import ConfigError
 from coa.intervals import mean_interval, paired_difference
 from coa.microworld.names import Category
 from coa.microworld.phrases import need, say
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
-from coa.policy.teacher.sentences import PhraseKind, boxed, search
+from coa.policy.teacher.sentences import PhraseKind, search
 from coa.progress import Progress
 from coa.records.graded import GradedTrajectory
 from coa.records.protocol import parse
@@ -60,27 +60,20 @@ def fact_of(group: Group) -> tuple[str, str, str]:
 @settings(max_examples=25)
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30))
 def test_a_mean_lies_in_its_interval(values: list[float]) -> None:
-    found = mean_interval(values, num_resamples=50, seed=0)
+    found = mean_interval(values)
     assert found is not None
     assert found.num == len(values)
     assert min(values) - 1e-3 <= found.low <= found.high <= max(values) + 1e-3
 
 
-def test_equal_seeds_give_equal_intervals_and_nothing_gives_none() -> None:
-    values = [0.0, 1.0, 1.0, 0.0, 1.0]
-    first, second = (mean_interval(values, num_resamples=100, seed=3) for _ in range(2))
-    assert first == second
-    assert mean_interval([], num_resamples=100, seed=0) is None
-
-
 def test_pairing_finds_a_difference_that_two_intervals_hide() -> None:
     theirs = [float(i % 2) for i in range(400)]
     ours = [1.0 if i % 20 == 0 else value for i, value in enumerate(theirs)]
-    found = paired_difference(ours, theirs, num_resamples=500, seed=0)
+    found = paired_difference(ours, theirs)
     assert found is not None
     assert found.value == 0.05
     assert found.excludes_zero
-    alone = [mean_interval(values, num_resamples=500, seed=0) for values in (ours, theirs)]
+    alone = [mean_interval(values) for values in (ours, theirs)]
     assert alone[0] is not None and alone[1] is not None
     assert alone[0].low < alone[1].high
 
@@ -98,11 +91,6 @@ def test_the_decision_after_each_need_is_read_back() -> None:
     found = list(KNOWLEDGE.decisions(parse(text)))
     assert [(one.is_known, one.searched) for one in found] == [(True, False), (False, True)]
     assert isinstance(found[0], Decision)
-
-
-def test_needs_that_the_world_does_not_know_are_no_decisions() -> None:
-    assert not list(KNOWLEDGE.decisions(parse(f"{need('colour', 'Nobody Here')} {search('x')}")))
-    assert not list(KNOWLEDGE.decisions(parse("I think about nothing in particular." + boxed("x"))))
 
 
 def test_a_question_needs_no_search_where_all_its_facts_are_known() -> None:
@@ -150,12 +138,6 @@ def test_what_it_advises_for_too_few_questions_can_be_followed(
         assert choose_held_out(questions, followed)
 
 
-@pytest.mark.parametrize("name", ["../x", ".hidden", "a/b"])
-def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="not a file name"):
-        check(EvaluateParams(model="m", name=name))
-
-
 def test_a_model_is_loaded_here_and_names_its_result() -> None:
     params = check(EvaluateParams(model="data/train/sft2"))
     assert (params.name, params.policy.policy, params.policy.local.model) == (
@@ -180,12 +162,6 @@ def test_a_result_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     path = write_result(written, tmp_path)
     assert read_result(path) == written
     assert read_result(path).rows()[1] == outcome("q001", False)
-
-
-def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("{}")
-    with pytest.raises(InputError, match=r"cannot read .*a\.json"):
-        read_result(tmp_path / "a.json")
 
 
 def test_failed_rollouts_are_counted_and_wrong() -> None:
@@ -242,53 +218,3 @@ def test_an_evaluation_writes_the_same_bytes_again(workplace: Path) -> None:
     first = path.read_bytes()
     evaluate.main(["name=a", "num_questions=20"])
     assert path.read_bytes() == first
-
-
-def test_a_table_without_results_says_how_to_make_one(workplace: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no result") as error:
-        table.main([])
-    assert "coa evaluate" in str(error.value)
-
-
-@pytest.mark.slow
-def test_a_random_student_is_evaluated_and_its_world_model_is_poor(workplace: Path) -> None:
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    from coa.student.small import StudentSettings, new_student
-
-    torch.set_num_threads(1)
-    shape = StudentSettings(
-        hidden_size=16, num_layers=1, num_heads=2, intermediate_size=16, max_context_tokens=512
-    )
-    texts = [
-        *(passage.text for passage in WORLD.passages()),
-        *(question.question for question in QUESTIONS),
-    ]
-    for part in new_student([*texts, Path("prompt.txt").read_text()], shape, seed=0):
-        part.save_pretrained("student")
-    Path("short.txt").write_text("Question: {question}")
-    small = [
-        "model=student",
-        "num_questions=4",
-        "evaluate.limits.max_context_tokens=48",
-        "evaluate.limits.max_answer_tokens=4",
-    ]
-    assert "exact match 0 " in evaluate.main(
-        [*small, "mode=react", "name=react", "evaluate.prompts.react=short.txt"]
-    )
-    result = read_result(Path("results/evaluate/react.json"))
-    assert (result.setting.model, len(result.setting.model_fingerprint)) == ("student+react", 16)
-    evaluate.main(["name=a", "num_questions=10"])
-    line = fidelity.main(
-        [
-            "model=student",
-            "rollouts=data/evaluate/a.parquet",
-            "simulator.kind=policy",
-            "num_observations=4",
-            "max_observation_tokens=6",
-        ]
-    )
-    assert "WARNING before rl1: answer bearing" in line
-    assert any("answer bearing" in doubt for doubt in fidelity.known_doubts("student"))
-    Path("student/model.safetensors").write_bytes(b"trained again")
-    assert "was not measured" in fidelity.known_doubts("student")[0]

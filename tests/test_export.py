@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from coa.errors import InputError
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.pairs import PreferencePair
-from coa.records.question import Question
 from coa.records.tokens import PieceEncoder
 from coa.records.trajectory import Author
 from coa.store import tables
@@ -64,16 +62,6 @@ def roles_alternate(turns: list[dict[str, str]]) -> bool:
     return all(turn["from"] in (ODD, EVEN)[place % 2] for place, turn in enumerate(turns))
 
 
-@pytest.mark.parametrize("name", ["coa_train", "coa_validation", "cot_train", "cot_validation"])
-def test_every_conversation_alternates_and_ends_with_the_model(exported: Path, name: str) -> None:
-    found = lines(exported, name)
-    assert len(found) > 0
-    assert all(
-        roles_alternate(row["conversations"]) and len(row["conversations"]) % 2 == 0
-        for row in found
-    )
-
-
 def test_no_text_is_lost_and_no_search_result_is_the_models(exported: Path) -> None:
     rows = {row["id"]: row["conversations"] for row in lines(exported, "coa_train")}
     for row in tables.read_table(local_path(SetName.COA, "train"), GradedTrajectory):
@@ -108,34 +96,6 @@ def test_every_pair_is_ranked_after_a_human_or_an_observation(exported: Path, na
             == 1
         )
         assert not any("_result" in text for text in texts)
-
-
-def test_the_data_sets_are_described_for_llama_factory(exported: Path) -> None:
-    described = json.loads((exported / "out/llamafactory/dataset_info.json").read_text())
-    assert set(described) == {
-        f"{name}_{split}" for name in ("cot_a", "coa", "cot") for split in ("train", "validation")
-    }
-    assert all(
-        (exported / "out/llamafactory" / it["file_name"]).is_file() for it in described.values()
-    )
-    assert {name for name, it in described.items() if it.get("ranking")} == {
-        "cot_a_train",
-        "cot_a_validation",
-    }
-
-
-def test_questions_have_what_verl_reads(exported: Path) -> None:
-    rows = pq.read_table(exported / "out/verl/train.parquet").to_pylist()
-    for row, question in zip(
-        rows, tables.read_table(local_path(SetName.RL, "train"), Question), strict=True
-    ):
-        assert set(row) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
-        assert row["prompt"] == [{"role": "user", "content": f"Question: {question.question}"}]
-        assert row["reward_model"] == {
-            "style": "rule",
-            "ground_truth": {"target": list(question.gold_answers)},
-        }
-        assert row["extra_info"]["question_id"] == question.question_id
 
 
 def test_token_ids_load_as_llama_factory_loads_them_and_train_the_policys_text_alone(
@@ -209,28 +169,6 @@ def test_rows_that_are_too_long_are_left_out_counted_and_named(
     assert named <= ids
     assert len(named) + count == len(ids)
     assert all(int(row["detail"].removesuffix(" tokens")) > 400 for row in left_out)
-
-
-def test_a_validation_split_of_which_nothing_fits_is_not_written(
-    exported: Path, root: Path, tmp_path: Path
-) -> None:
-    found = datasets.load_from_disk(str(exported / "out/llamafactory/tokenized"))
-    shortest, *_ = sorted(map(len, found["train"]["input_ids"]))
-    assert shortest < min(map(len, found["validation"]["input_ids"]))
-    summary = export_tokens(exported, root, tmp_path / "out", f"max_tokens={shortest}")
-    assert "tokenized/validation" not in summary
-    again = datasets.load_from_disk(str(tmp_path / "out/llamafactory/tokenized"))
-    assert set(again) == {"train"}
-
-
-def test_no_train_row_that_fits_is_an_error_that_says_how_long_they_are(
-    exported: Path, root: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match="no train row is left") as raised:
-        export_tokens(exported, root, tmp_path / "out", "max_tokens=10")
-    assert "raise export.max_tokens" in str(raised.value)
-    assert "too_long, " in str(raised.value)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_row_whose_text_the_tokenizer_changes_is_left_out_and_named(

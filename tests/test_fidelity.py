@@ -2,17 +2,16 @@
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from coa.policy import Completion, Finish
 from coa.policy.scripted import ScriptedPolicy
-from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.graded import GradedTrajectory
 from coa.records.protocol import observation, parse
 from coa.records.question import Question
-from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
 from coa.records.trajectory import Outcome as ToolOutcome
+from coa.records.trajectory import StopReason
 from coa.rollout.simulated import SimulatedTools
 from coa.search import Hit, Passage
 from coa.search.tool import Numbering, ObservationSettings, show
@@ -20,16 +19,7 @@ from coa.student.knowledge import NOBODY_CAN_TELL
 from evaluation import fidelity
 from evaluation.fidelity import FidelityParams
 from evaluation.held_out_searches import Prediction, Probe, compare, find_probes, predict
-
-
-def test_rollouts_that_never_searched_leave_nothing_to_measure_and_doubts(tmp_path: Path) -> None:
-    found = fidelity.report(FidelityParams(model=str(tmp_path)), [])
-    assert (found.num_observations, found.all.well_formed) == (0, None)
-    assert found.warnings == (
-        "well formed: nothing to measure, below 0.95; train sft3 for longer",
-        "answer bearing: nothing to measure, below 0.5; harmless where train.rl1.rewards pays "
-        "`recalled` and `acted` in place of answers",
-    )
+from tests.sample_records import make_graded
 
 
 def probe(
@@ -47,26 +37,9 @@ def row_of(real: str) -> GradedTrajectory:
         *parse("I look. <begin_search> Iron Harbor </end_search>"),
         observation("search", real, ToolOutcome.OK),
     )
-    row = Trajectory(
-        "q/coa/0",
-        "q",
-        Mode.COA,
-        0,
-        "When?",
-        "Question: When?\n\n<think>\n",
-        steps,
-        StopReason.NO_ANSWER,
-        "m",
-        Sampling(),
-        "",
-        "",
-        0,
-        0,
-        0,
-        1,
-        1,
-    )
-    return grade_trajectory(row, Question("q", "When?", ("1999",), "test"))
+    asked = Question("q", "When?", ("1999",), "test")
+    prompt = "Question: When?\n\n<think>\n"
+    return make_graded(asked, steps, prompt=prompt, stop_reason=StopReason.NO_ANSWER)
 
 
 def test_a_world_model_is_asked_with_the_text_up_to_the_opening_tag() -> None:
@@ -131,25 +104,6 @@ def test_a_prediction_is_well_formed_where_its_lines_are_numbered_as_the_search_
     assert not is_well_formed("")
 
 
-def test_a_prediction_of_another_tools_reply_need_not_look_like_a_search(tmp_path: Path) -> None:
-    steps = (
-        *parse("I count. <begin_calculate> 2 * 3 </end_calculate>"),
-        observation("calculate", "6", ToolOutcome.OK),
-    )
-    base = row_of("x")
-    row = replace(base, trajectory=replace(base.trajectory, steps=steps))
-    (found,) = find_probes([row], NOBODY_CAN_TELL)
-    reply = Completion(" 7 </calculate_result>", Finish.STOP, 2)
-    assert compare(found, reply).is_well_formed
-
-
-def test_an_observation_without_the_answer_says_nothing_of_it() -> None:
-    assert (
-        compare(probe(answers=()), Completion(" x </search_result>", Finish.STOP, 2)).bears_answer
-        is None
-    )
-
-
 def test_poor_predictions_raise_a_warning_and_good_ones_none() -> None:
     params = FidelityParams()
     good, poor = Prediction(True, 1.0, True, None), Prediction(True, 0.2, False, False)
@@ -157,14 +111,4 @@ def test_poor_predictions_raise_a_warning_and_good_ones_none() -> None:
     (doubt,) = fidelity.report(params, [poor] * 10).warnings
     assert doubt.startswith(
         "answer bearing: 0 [0, 0], below 0.5; harmless where train.rl1.rewards pays"
-    )
-
-
-def test_a_world_model_that_was_never_measured_is_warned_about(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert (
-        "not measured: coa fidelity model=data/train/sft3"
-        in fidelity.known_doubts("data/train/sft3")[0]
     )

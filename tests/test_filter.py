@@ -6,11 +6,12 @@ import pytest
 
 from coa.records import protocol
 from coa.records.drops import DropReason
-from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.graded import GradedTrajectory
 from coa.records.grading import grade_open
 from coa.records.question import Question
-from coa.records.trajectory import Mode, Outcome, Sampling, Step, StepKind, StopReason, Trajectory
+from coa.records.trajectory import Outcome, Step, StepKind, StopReason
 from curate.filter import RULES, FilterParams, judge
+from tests.sample_records import make_graded
 
 QUESTION = Question("q", "Who?", ("Paris",), "train")
 PARAMS = FilterParams(
@@ -31,27 +32,15 @@ def turn(thought: str, query: str, body: str = "nothing here") -> tuple[Step, ..
 def row(
     *steps: Step, stop: StopReason = StopReason.ANSWERED, tokens: int = 10, error: str = ""
 ) -> GradedTrajectory:
-    trajectory = Trajectory(
-        "q/coa/0",
-        "q",
-        Mode.COA,
-        0,
-        "Who?",
-        "prompt",
+    num_actions = sum(step.kind is StepKind.ACTION for step in steps)
+    return make_graded(
+        QUESTION,
         steps,
-        stop,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        tokens,
-        0,
-        1,
-        sum(step.kind is StepKind.ACTION for step in steps),
-        error,
+        stop_reason=stop,
+        num_policy_tokens=tokens,
+        num_actions=num_actions,
+        error=error,
     )
-    return grade_trajectory(trajectory, QUESTION)
 
 
 def written(text: str) -> tuple[Step, ...]:
@@ -80,10 +69,6 @@ SMALLEST = {
     DropReason.LOOP: row(*written(f"so it is. so it is. so it is. {ANSWER}")),
     DropReason.OWN_RULE: row(*written(f"perhaps. {ANSWER}")),
 }
-
-
-def test_a_good_row_is_kept() -> None:
-    assert judge(GOOD, PARAMS) is None
 
 
 @pytest.mark.parametrize("reason", DropReason)
@@ -115,12 +100,6 @@ def test_broken_and_forged_tags_are_format_breakage(bad: GradedTrajectory) -> No
     dropped = judge(bad, PARAMS)
     assert dropped is not None
     assert dropped.reason is DropReason.FORMAT
-
-
-def test_a_rollout_that_a_turns_limit_ended_has_no_answer() -> None:
-    dropped = judge(row(*written("so so"), stop=StopReason.TURN_BUDGET), PARAMS)
-    assert dropped is not None
-    assert (dropped.reason, dropped.detail) == (DropReason.NO_ANSWER, "turn_budget")
 
 
 def test_forced_answers_can_be_kept() -> None:

@@ -9,7 +9,6 @@ from coa.errors import ConfigError
 from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName
 from coa.records import protocol
 from coa.records.pairs import Arm
-from coa.records.trajectory import Mode
 from coa.rollout.factory import PolicyKind, TeacherParams
 from coa.rollout.forks import ArmChoice, BranchParams, require_budget, require_forks
 from curate.forks.choice import Fork, action_points, forks_of, tool_at
@@ -18,13 +17,11 @@ from tests.both_arms_support import (
     NEED,
     PROMPTS,
     RIGHT,
-    WRONG,
     call,
     fork,
     parent,
 )
 
-CUES = {"calculate": r"\d{4}"}
 RUN = ForkRun(PROMPTS, ("search", "calculate"))
 
 
@@ -50,25 +47,10 @@ def test_the_tool_in_question_is_the_one_that_was_called_there() -> None:
     ]
 
 
-def test_a_thought_has_the_tool_whose_cue_it_shows() -> None:
-    row = parent(f"{NEED} Maybe 1990. So it is.{WRONG}")
-    params = BranchParams(cue=r"\bneed\b", tool_cues=CUES, points_per_trajectory=5)
-    found = [(each.point, each.tool) for each in forks_of(row, params)]
-    assert found == [(len(NEED), "search"), (len(f"{NEED} Maybe 1990."), "calculate")]
-    without = forks_of(row, replace(params, tool_cues={}))
-    assert [each.tool for each in without] == ["search"]
-
-
 def test_the_arm_that_acts_calls_the_tool_in_question_and_then_has_all() -> None:
     task = fork_task(fork(tool="calculate"), 0, RUN, Arm.ACT)
     assert task.prefix[-1].text == f" {protocol.open_tag('calculate')}"
     assert (task.tools, task.forbidden_tools) == (("search", "calculate"), ())
-
-
-def test_thinking_forbids_all_tools() -> None:
-    task = fork_task(fork(), 2, RUN, Arm.THINK)
-    assert (task.mode, task.tools, task.forbidden_tools) == (Mode.COT, (), RUN.tools)
-    assert task.prompt.startswith("no tools")
 
 
 def test_a_chat_policy_thinks_without_tools_to_the_end_and_is_forced_to_call() -> None:

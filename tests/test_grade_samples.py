@@ -10,9 +10,10 @@ from coa.errors import InputError
 from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.question import Question
-from coa.records.trajectory import Mode, Sampling, StopReason, Trajectory
+from coa.records.trajectory import Mode, Trajectory
 from coa.store import tables
 from curate.grade import main
+from tests.sample_records import make_trajectory
 
 BOTH = "samples=[data/sample,data/ingest]"
 QUESTION = Question("q", "What is the capital?", ("Paris",), "train")
@@ -30,25 +31,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> Path:
 
 
 def row(mode: Mode, index: int, text: str) -> Trajectory:
-    return Trajectory(
-        trajectory_id=f"q/{mode}/{index}",
-        question_id="q",
-        mode=mode,
-        index=index,
-        question=QUESTION.question,
-        prompt="",
-        steps=protocol.parse(text),
-        stop_reason=StopReason.ANSWERED,
-        model="m",
-        sampling=Sampling(),
-        prompt_hash="",
-        search_fingerprint="",
-        num_prompt_tokens=1,
-        num_policy_tokens=1,
-        num_environment_tokens=0,
-        num_calls=1,
-        num_actions=0,
-    )
+    steps = protocol.parse(text)
+    name = f"q/{mode}/{index}"
+    return make_trajectory(QUESTION, steps, mode, trajectory_id=name, index=index, num_actions=0)
 
 
 def write(folder: str, mode: Mode, *answers: str, first: int = 0) -> None:
@@ -78,14 +63,6 @@ def test_the_rows_of_all_folders_are_graded_and_counted_by_mode(folder: Path) ->
         "q/coa/1",
         "q/coa/2",
     ]
-
-
-def test_a_folder_without_rows_of_any_mode_is_an_error_that_names_the_files(folder: Path) -> None:
-    for mode in Mode:
-        write("data/ingest", mode)
-    with pytest.raises(InputError, match="no trajectory to grade") as caught:
-        main(["samples=[data/ingest]"])
-    assert caught.value.details["where"] == "data/ingest/cot.parquet, data/ingest/coa.parquet"
 
 
 def test_a_missing_file_is_named_with_the_setting_before_anything_is_graded(folder: Path) -> None:

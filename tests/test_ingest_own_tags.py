@@ -21,10 +21,9 @@ from coa.records.trajectory import (
     is_imported,
 )
 from coa.records.unreadable import UnreadableError, UnreadableReason
-from coa.settings.params import Params
 from coa.store.tables import read_table
 from synth.ingest import DroppedLine, Recorded, main
-from tests.ingest_support import CHAT, R1, TEXT, TRAINING, make_folder, write
+from tests.ingest_support import R1, TEXT, TRAINING, make_folder, write
 
 INGESTED = Path("data/ingest")
 ANSWERED_AT_ONCE = "Thought: a\nAction: finish[Paris]\nObservation: Episode finished"
@@ -99,24 +98,6 @@ def test_a_question_of_two_files_is_one_question_with_the_rows_of_both(folder: P
     assert places[2].gold_answers == ("Lyon",)
 
 
-def test_an_id_that_two_files_give_to_different_questions_is_given_once(folder: Path) -> None:
-    write(folder / "a.jsonl", CHAT)
-    write(folder / "b.jsonl", {**TEXT, "idx": CHAT["idx"]})
-    main(["ingest.files=[{path: a.jsonl}, {path: b.jsonl}]"])
-    asked = {question.question_id: question.question for question in questions()}
-    assert len(asked) == 2 and asked["7"] == "Where is it?"
-    assert all(asked[row.question_id] == row.question for row in (*ingested(), *ingested(Mode.COT)))
-
-
-def test_a_question_of_another_split_is_dropped_with_the_file_that_had_it(folder: Path) -> None:
-    write(folder / "train.jsonl", R1)
-    write(folder / "test.jsonl", R1, TEXT)
-    main(["ingest.files=[{path: train.jsonl, split: train}, {path: test.jsonl, split: test}]"])
-    (row,) = dropped()
-    assert (row.reason, row.file, row.line) == (UnreadableReason.SPLIT_CLASH, "test.jsonl", 1)
-    assert "split train in train.jsonl" in row.detail
-
-
 def test_a_row_without_a_gold_answer_is_kept_where_an_earlier_row_has_one(folder: Path) -> None:
     bare = {**R1, "answer": ""}
     write(folder / "a.jsonl", bare, R1, bare)
@@ -124,13 +105,6 @@ def test_a_row_without_a_gold_answer_is_kept_where_an_earlier_row_has_one(folder
     assert [row.index for row in ingested()] == [1, 2]
     (row,) = dropped()
     assert (row.reason, row.line, row.detail) == (UnreadableReason.NO_GOLD_ANSWER, 1, "Where?")
-
-
-def test_imported_rows_are_numbered_after_those_that_a_teacher_will_write(folder: Path) -> None:
-    write(folder / "a.jsonl", R1)
-    main(["ingest.files=[{path: a.jsonl}]", "pipeline.trajectories=[sample,ingest]"])
-    assert Params.load("sample", (), folder / "params.yaml").values()["sample"]["num_rollouts"] == 1
-    assert [row.index for row in ingested()] == [1]
 
 
 def test_one_entry_without_a_usable_row_stops_the_run_and_leaves_nothing(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from coa.code_hashes import write_code
 from coa.errors import ConfigError
 from coa.init import main, make_project
 from coa.params import main as write_settings
-from coa.shards.files import flat_settings
 from tests.project_support import environment, stages_run
 from tests.project_support import make_project as copy_tool
 
@@ -72,12 +70,6 @@ def test_the_tools_prompts_are_in_the_code_of_stages_and_a_prompt_of_the_project
     write_code()
     assert "  synth/prompts/coa.txt\n" not in Path(".code/sample").read_text()
     assert "        - synth/prompts/coa.txt\n" in Path("dvc.yaml").read_text()
-
-
-def test_shards_of_a_project_know_the_content_of_the_tools_prompts(outside: Path) -> None:
-    found = flat_settings({"coa": "synth/prompts/coa.txt", "cot": "no/such.txt"}, "prompts")
-    assert re.fullmatch(r"synth/prompts/coa\.txt \([0-9a-f]{8}\)", found["prompts.coa"])
-    assert found["prompts.cot"] == "no/such.txt"
 
 
 def test_a_project_is_not_made_twice_and_nothing_that_is_there_is_overwritten(

@@ -10,26 +10,26 @@ NOTHING = [0.0] * 400
 
 def width(over: Over, ours: list[list[float]]) -> float:
     theirs = [NOTHING for _ in ours]
-    found = difference_over(over, ours, theirs, num_resamples=400, seed=0)
+    found = difference_over(over, ours, theirs)
     assert found is not None
     return found.high - found.low
 
 
 @pytest.mark.parametrize("over", [Over.SEEDS, Over.SEEDS_AND_QUESTIONS])
 def test_one_seed_says_nothing_of_others(over: Over) -> None:
-    assert difference_over(over, [HALF], [NOTHING], num_resamples=10, seed=0) is None
+    assert difference_over(over, [HALF], [NOTHING]) is None
 
 
 def test_no_questions_have_no_difference() -> None:
     for over in Over:
-        assert difference_over(over, [[], []], [[], []], num_resamples=10, seed=0) is None
-        assert difference_over(over, [], [], num_resamples=10, seed=0) is None
+        assert difference_over(over, [[], []], [[], []]) is None
+        assert difference_over(over, [], []) is None
 
 
 def test_over_seeds_the_interval_is_that_of_the_paired_t_test() -> None:
     ours = [[0.1] * 4, [0.2] * 4, [0.3] * 4]
     theirs = [[0.0] * 4] * 3
-    found = difference_over(Over.SEEDS, ours, theirs, num_resamples=10, seed=0)
+    found = difference_over(Over.SEEDS, ours, theirs)
     assert found is not None
     # 4.303 is Student's t for two degrees of freedom; the standard error is .1 / sqrt(3).
     assert found.value == 0.2

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from coa.errors import ConfigError, InputError
 from coa.microworld.factory import MicroworldParams
 from coa.records.graded import GradedTrajectory
-from coa.records.pairs import ForkPoint, PreferencePair, fork_point
-from coa.records.question import Question
+from coa.records.pairs import PreferencePair
 from coa.records.trajectory import Author, Step, StepKind, Trajectory
 from coa.rollout.calls import journal_of, replay
 from coa.rollout.factory import TeacherParams, open_policy
@@ -105,20 +103,6 @@ def test_every_row_of_every_set_is_given_again_by_the_journal(current_run: Path)
     assert not is_same(changed)
 
 
-def test_the_lineage_of_a_question_needs_no_teacher(current_run: Path) -> None:
-    asked = rows(SetName.RL, Question)[0]
-    found = sections(main([asked.question_id]))
-    assert list(found) == [asked.question_id, f"question {asked.question_id}", "code and files"]
-
-
-def test_a_journal_that_is_not_here_is_said_to_be_missing(linked_run: Path) -> None:
-    row = rows(SetName.COA, GradedTrajectory)[0].trajectory
-    Path(".journal/sample-coa.sqlite").unlink()
-    calls = sections(main([row.trajectory_id]))[f"calls of {row.trajectory_id}"]
-    assert "not here" in calls[-1][1]
-    assert not Path(".journal/sample-coa.sqlite").exists()
-
-
 STUDENT = [
     "sample.out=data/student/sample",
     "teacher.policy=local",
@@ -169,14 +153,6 @@ def test_calls_of_a_model_that_was_trained_again_or_is_gone_cannot_be_proven(
         assert reason in facts["journal"]
 
 
-def test_a_prompt_that_was_changed_since_is_said_to_be_another(linked_run: Path) -> None:
-    row = rows(SetName.COA, GradedTrajectory)[0].trajectory
-    Path("synth/prompts/coa.txt").unlink()
-    Path("synth/prompts/coa.txt").write_text("Another: {question}", encoding="utf-8")
-    facts = dict(sections(main([row.trajectory_id]))[f"trajectory {row.trajectory_id}"])
-    assert facts["prompt"].startswith("another version of synth/prompts/coa.txt, hash")
-
-
 def test_what_reviewers_said_is_shown_and_no_name(linked_run: Path) -> None:
     row = rows(SetName.COA, GradedTrajectory)[0]
     said = Review(
@@ -194,30 +170,6 @@ def test_what_reviewers_said_is_shown_and_no_name(linked_run: Path) -> None:
     text = main([row.trajectory.trajectory_id])
     assert "trajectory: fix (2026-01-01T00:00:00Z, round 1" in text
     assert "ann" not in text.partition("reviews")[2].partition("code and files")[0]
-
-
-@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
-def test_exactly_one_row_is_traced(current_run: Path, arguments: list[str]) -> None:
-    with pytest.raises(ConfigError, match="name one row"):
-        main(arguments)
-
-
-def test_a_row_that_no_set_has_is_an_error_that_says_which_ids_there_are(current_run: Path) -> None:
-    with pytest.raises(InputError, match="no set has a row 'nobody'"):
-        main(["nobody"])
-
-
-@pytest.mark.parametrize(
-    ("trajectory_id", "expected"),
-    [
-        ("q/cot/0", None),
-        ("q/cot/0/38/act/1", ForkPoint("q/cot/0", 38, "act")),
-        ("q/coa/0/3/think/0", ForkPoint("q/coa/0", 3, "think")),
-        ("q/cot/0/x/act/1", None),
-    ],
-)
-def test_a_fork_is_known_by_its_id(trajectory_id: str, expected: ForkPoint | None) -> None:
-    assert fork_point(trajectory_id) == expected
 
 
 def test_text_of_a_model_cannot_steer_the_terminal(

@@ -1,6 +1,5 @@
 """The world, its passages and its questions."""
 
-import collections
 import os
 import random
 import subprocess
@@ -13,12 +12,9 @@ from hypothesis import strategies as st
 
 from coa.errors import ConfigError, InputError
 from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.microworld.names import POOLS, VALUES, Category
-from coa.microworld.plans import WORDING as QUESTION_WORDING
-from coa.microworld.plans import Plan, PlanKind
-from coa.microworld.questions import QuestionMix, make_questions, plan_question
-from coa.microworld.relations import ASIDES, RELATIONS, read_value, sentence
-from coa.microworld.vocabulary import vocabulary
+from coa.microworld.plans import Plan, PlanKind, make_plan
+from coa.microworld.questions import make_questions
+from coa.microworld.relations import RELATIONS, read_value, sentence
 from coa.microworld.world import SPLITS, Group, GroupSize, World, WorldSettings, make_world
 from coa.policy import Request
 from coa.records.question import Question
@@ -32,10 +28,6 @@ SMALL = WorldSettings(
     validation=GroupSize(15, 10, 6, 6),
     test=GroupSize(15, 10, 6, 6),
 )
-STOP_WORDS = """a an and are as at be but by for from had has have he her his i if in into is it its
-of on or she so such than that the their them then there these they this those to was we were will
-with you your not no do does did can could who whom whose what which when where why how many much
-name find tell me"""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +43,7 @@ def questions(world: World) -> dict[Group, list[Question]]:
 @pytest.fixture(scope="module")
 def plans(world: World, questions: dict[Group, list[Question]]) -> dict[Group, list[Plan]]:
     return {
-        split: [plan_question(world, question) for question in asked]
+        split: [make_plan(world, question.question, question.question_id) for question in asked]
         for split, asked in questions.items()
     }
 
@@ -65,45 +57,6 @@ def test_facts_of_a_split_lead_to_the_same_split_or_to_what_is_known(world: Worl
     for fact in world.facts.values():
         if RELATIONS[fact.relation].is_link:
             assert world.groups[fact.value] in {world.groups[fact.entity], Group.KNOWN}
-
-
-def test_every_value_has_the_category_that_its_relation_asks_for(world: World) -> None:
-    for fact in world.facts.values():
-        category = RELATIONS[fact.relation].value
-        assert world.categories.get(fact.value) is category or fact.value in VALUES.get(
-            category, ()
-        )
-
-
-def test_marriages_are_mutual_and_nobody_marries_themselves(world: World) -> None:
-    spouses = {
-        fact.entity: fact.value for fact in world.facts.values() if fact.relation == "spouse"
-    }
-    assert all(spouses[spouse] == person != spouse for person, spouse in spouses.items())
-
-
-def test_one_of_an_odd_number_of_people_is_unmarried() -> None:
-    small = make_world(SMALL)
-    married = [
-        key for key in small.facts if key[1] == "spouse" and small.groups[key[0]] is Group.TEST
-    ]
-    assert len(married) == 14
-
-
-def test_no_word_of_a_name_stands_in_two_pools_or_anywhere_else() -> None:
-    words = [word.lower() for pool in POOLS.values() for part in pool for word in part]
-    values = [value.lower() for value in VALUES[Category.GENRE] + VALUES[Category.COUNTRY]]
-    wording = (
-        " ".join(QUESTION_WORDING + tuple(clause for clause, _ in ASIDES.values())).lower().split()
-    )
-    nouns = [text for r in RELATIONS.values() for text in (r.name, r.synonym, *r.clause.split())]
-    assert max(collections.Counter(words + values).values()) == 1
-    assert not set(words + values) & (set(STOP_WORDS.split()) | set(wording) | set(nouns))
-
-
-def test_the_whole_vocabulary_is_small(world: World) -> None:
-    words = vocabulary(world)
-    assert len(words) == len(set(words)) <= 1_500
 
 
 @pytest.mark.parametrize("person", [1, 6_000])
@@ -125,13 +78,6 @@ def test_every_fact_is_stated_by_a_passage_under_its_title_and_none_contradicts_
                 assert fact is None or fact.value == value
                 stated.add((passage.title, relation))
     assert world.facts.keys() <= stated
-
-
-def test_passages_have_stable_unique_ids_and_distinct_texts(world: World) -> None:
-    passages = world.passages()
-    assert passages == world.passages()
-    assert [passage.id for passage in passages] == [f"mw-{i:06d}" for i in range(len(passages))]
-    assert len({passage.text for passage in passages}) == len(passages)
 
 
 @given(
@@ -168,13 +114,6 @@ def _path(plan: Plan) -> tuple[str, object]:
     return "same" if plan.kind is PlanKind.SAME else "comparison", frozenset(plan.facts)
 
 
-def test_every_split_has_as_many_distinct_paths_as_are_asked_for(
-    plans: dict[Group, list[Plan]],
-) -> None:
-    for split, count in COUNTS.items():
-        assert len({_path(plan) for plan in plans[split]}) == count
-
-
 def test_a_plan_read_from_a_question_concludes_its_gold_answer(
     questions: dict[Group, list[Question]], plans: dict[Group, list[Plan]]
 ) -> None:
@@ -184,13 +123,6 @@ def test_a_plan_read_from_a_question_concludes_its_gold_answer(
             assert plan.question_id == question.question_id
             assert question.num_hops == len(plan.facts)
             assert question.gold_titles == tuple(dict.fromkeys(fact.entity for fact in plan.facts))
-
-
-def test_ids_are_unique_and_free_of_slashes(questions: dict[Group, list[Question]]) -> None:
-    ids = [question.question_id for asked in questions.values() for question in asked]
-    assert len(set(ids)) == len(ids)
-    assert questions[Group.TRAIN][123].question_id == "mw-train-000123"
-    assert not any("/" in question_id for question_id in ids)
 
 
 def test_no_two_splits_ask_for_the_same_path(plans: dict[Group, list[Plan]]) -> None:
@@ -206,38 +138,6 @@ def test_what_a_split_has_to_search_belongs_to_it_alone(
         assert groups == {split, Group.KNOWN}
 
 
-def test_the_share_of_questions_about_known_facts_only_is_as_set(
-    world: World, plans: dict[Group, list[Plan]]
-) -> None:
-    for split, share in ((Group.TRAIN, 0.30), (Group.VALIDATION, 0.12), (Group.TEST, 0.12)):
-        known = [all(world.is_known(fact) for fact in plan.facts) for plan in plans[split]]
-        assert sum(known) == round(share * len(known))
-
-
-def test_all_kinds_and_hops_occur_and_yes_is_as_frequent_as_no(
-    questions: dict[Group, list[Question]],
-) -> None:
-    for asked in questions.values():
-        kinds = {(question.question_type, question.num_hops) for question in asked}
-        assert kinds == {("chain", hops) for hops in (1, 2, 3, 4)} | {
-            ("comparison", 2),
-            ("same", 2),
-        }
-        answers = [
-            question.gold_answers[0] for question in asked if question.question_type == "same"
-        ]
-        assert 0.35 < answers.count("yes") / len(answers) < 0.65
-        assert len(answers) < 0.12 * len(asked)
-
-
-def test_a_mix_decides_which_kinds_are_asked(world: World) -> None:
-    only_two_hops = QuestionMix(
-        0.5, one_hop=0, two_hops=1, three_hops=0, four_hops=0, comparison=0, same=0
-    )
-    asked = make_questions(world, Group.TEST, 100, seed=0, mix=only_two_hops)
-    assert {(question.question_type, question.num_hops) for question in asked} == {("chain", 2)}
-
-
 def test_more_questions_than_the_world_has_are_refused_with_the_number_that_there_is() -> None:
     with pytest.raises(ConfigError, match=r"expected: at most \d+ of them"):
         make_questions(make_world(SMALL), Group.TEST, 100_000, seed=0)
@@ -250,7 +150,7 @@ def test_more_questions_than_the_world_has_are_refused_with_the_number_that_ther
 )
 def test_a_question_from_elsewhere_has_no_plan(world: World, text: str) -> None:
     with pytest.raises(InputError, match="not made from this world"):
-        plan_question(world, Question("q1", text, ("x",), "test"))
+        make_plan(world, text, "q1")
 
 
 def test_the_section_of_the_parameters_file_makes_a_teacher(root: Path, tmp_path: Path) -> None:
@@ -270,7 +170,6 @@ import hashlib, itertools
 from coa.microworld.pretraining import pretraining_documents
 from coa.microworld.questions import make_questions
 from coa.microworld.teacher import Teacher
-from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import Group, GroupSize, WorldSettings, make_world
 from coa.policy import Request
 size = GroupSize(40, 30, 16, 16)
@@ -280,7 +179,7 @@ teacher = Teacher(world)
 contexts = [f"<begin_search> Question: {q.question}\\n<think>\\n" for q in questions]
 said = [teacher.write(Request(context, (), 200, 1.0, 1.0, i)) for i, context in enumerate(contexts)]
 documents = list(itertools.islice(pretraining_documents(world, 0), 200))
-made = [world.passages(), questions, sorted(teacher.memory), said, documents, vocabulary(world)]
+made = [world.passages(), questions, sorted(teacher.memory), said, documents]
 print(hashlib.sha256(repr(made).encode()).hexdigest())
 """
 

@@ -5,13 +5,17 @@ from dataclasses import replace
 import pytest
 
 from coa.errors import ConfigError
-from coa.microworld.factory import MicroworldParams, scripted_teacher
-from coa.microworld.faults import FaultShares, PassageFault
 from coa.microworld.relations import read_value, sentence
 from coa.microworld.teacher import Teacher
-from coa.microworld.world import GroupSize, World, WorldSettings, make_world
+from coa.microworld.world import (
+    FaultShares,
+    GroupSize,
+    PassageFault,
+    World,
+    WorldSettings,
+    make_world,
+)
 from coa.policy.teacher.sentences import results
-from coa.policy.teacher.settings import TeacherSettings
 from coa.records.protocol import observation_text
 from tests.microworld_teacher_support import PERFECT, prompt_of, request_for
 
@@ -56,14 +60,6 @@ def test_faults_change_passages_about_known_facts_and_nothing_else(world: World)
         assert fault is not PassageFault.CONTRADICTED or len(values) == 2
 
 
-def test_the_faults_have_about_the_shares_that_were_asked_for(world: World) -> None:
-    known = [fact for fact in world.facts.values() if world.is_known(fact)]
-    found = list(world.passage_faults().values())
-    assert 0.24 < found.count(PassageFault.STALE) / len(known) < 0.36
-    assert 0.14 < found.count(PassageFault.CONTRADICTED) / len(known) < 0.26
-    assert 0.05 < found.count(PassageFault.DISTRACTED) / len(known) < 0.15
-
-
 def test_shares_of_more_than_all_are_an_error_that_says_so() -> None:
     with pytest.raises(ConfigError, match="together at most 1"):
         make_world(replace(SMALL, faults=FaultShares(stale=0.8, contradicted=0.3)))
@@ -89,10 +85,3 @@ def test_a_teacher_believes_what_it_reads_or_what_it_remembers(
     written = teacher.write(request_for(context))
     assert said in written
     assert (fact.value in written) == (trusts_memory == 1.0)
-
-
-def test_another_teacher_or_world_has_another_name_in_the_journal(world: World) -> None:
-    plain = scripted_teacher(MicroworldParams()).name
-    faulty = MicroworldParams(world=replace(WorldSettings(), faults=FaultShares(stale=0.1)))
-    doubting = MicroworldParams(teacher=TeacherSettings(trusts_memory=0.5))
-    assert len({plain, scripted_teacher(faulty).name, scripted_teacher(doubting).name}) == 3

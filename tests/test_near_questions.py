@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from coa.microworld.factory import MicroworldParams
 from coa.microworld.questions import make_questions
 from coa.microworld.world import Group, make_world
-from coa.questions.near_questions import Near, NearQuestions, question_key
+from coa.questions.near_questions import NearQuestions, question_key
 from coa.records.plain_words import fold_look_alikes, words
 
 REAL = Path(os.environ.get("COA_REAL_DATA", ""))
@@ -82,11 +82,6 @@ def test_a_set_of_templates_is_held_to_a_higher_limit_than_real_questions() -> N
     assert found.nearest("Of Ada Low what is the spouse?") is not None
 
 
-def test_of_equally_near_questions_the_first_one_is_named() -> None:
-    twice = [QUESTIONS[0], QUESTIONS[1], QUESTIONS[0]]
-    assert near(*twice).nearest(QUESTIONS[0]) == Near(0, 1.0)
-
-
 def test_copies_and_templates_cost_no_more_than_other_questions() -> None:
     started = time.process_time()
     copies = near(*[QUESTIONS[0]] * 10_000)
@@ -95,11 +90,6 @@ def test_copies_and_templates_cost_no_more_than_other_questions() -> None:
         assert copies.nearest(f"{QUESTIONS[0]} {i}") == copies.nearest(f"{QUESTIONS[0]} {i}")
         assert places.nearest(f"What is the population of the town of nowhere{i}?") is None
     assert time.process_time() - started < 10
-
-
-def test_without_questions_none_is_near() -> None:
-    assert near().nearest("Who is Ada?") is None
-    assert near("", "?").nearest("Who is Ada?") is None
 
 
 @given(st.lists(st.text(max_size=40), max_size=5))
@@ -127,11 +117,6 @@ def test_every_question_is_near_itself(questions: list[str]) -> None:
 )
 def test_look_alikes_are_folded_and_marks_of_other_scripts_stay(text: str, plain: str) -> None:
     assert fold_look_alikes(text) == plain
-
-
-@given(st.text())
-def test_folding_is_idempotent_on_words(text: str) -> None:
-    assert words(" ".join(words(text))) == words(text)
 
 
 @pytest.mark.parametrize("letter", CYRILLIC)

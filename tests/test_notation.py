@@ -8,7 +8,6 @@ import pytest
 
 from coa.errors import ConfigError
 from coa.microworld.pretraining import Document, pretraining_documents
-from coa.microworld.vocabulary import vocabulary
 from coa.microworld.world import SPLITS, World, WorldSettings, make_world
 from coa.records import protocol
 
@@ -45,16 +44,6 @@ def lines(shown: list[str]) -> list[re.Match[str]]:
     return [line for line in found if line is not None]
 
 
-def test_the_share_says_how_many_texts_show_notation(texts: list[str], shown: list[str]) -> None:
-    assert len(shown) / len(texts) == pytest.approx(SHARE, abs=0.03)
-
-
-def test_without_a_share_the_texts_are_those_of_before(world: World) -> None:
-    usual = itertools.islice(pretraining_documents(world, 0), 300)
-    without = itertools.islice(pretraining_documents(world, 0, 0.0), 300)
-    assert list(usual) == list(without)
-
-
 def test_a_text_with_notation_holds_complete_calls(lines: list[re.Match[str]]) -> None:
     for line in lines:
         (step,) = protocol.parse(line["call"])
@@ -89,33 +78,6 @@ def test_calls_name_known_and_invented_entities_but_none_of_a_split(
     assert None in groups, "no invented name"
     assert len(groups) == 2, groups
     assert groups.isdisjoint(SPLITS)
-
-
-def test_sentences_about_invented_names_carry_no_loss(
-    world: World, documents: list[Document]
-) -> None:
-    for document in documents:
-        if any("<begin_" in piece.text for piece in document):
-            for piece in document:
-                is_known = all(name in world.groups for name in NAME.findall(piece.text))
-                is_sentence = "<begin_" not in piece.text
-                assert piece.is_trained is not (is_sentence and not is_known)
-
-
-def test_every_tool_of_the_world_is_shown(lines: list[re.Match[str]]) -> None:
-    assert {line["tool"] for line in lines} == {"search", "calculate"}
-
-
-def test_a_world_without_calculations_shows_search_alone() -> None:
-    documents = itertools.islice(pretraining_documents(make_world(WorldSettings()), 0, SHARE), 500)
-    text = " ".join(piece.text for document in documents for piece in document)
-    assert set(re.findall(r"<begin_(\w+)>", text)) == {"search"}
-
-
-def test_the_vocabulary_has_the_words_of_the_notation(world: World, shown: list[str]) -> None:
-    words = set(re.findall(r"\w+|[^\w\s]", TAG.sub("", " ".join(shown))))
-    assert words <= set(vocabulary(world, shows_notation=True))
-    assert "Like" not in vocabulary(world)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

@@ -4,14 +4,13 @@ import asyncio
 import json
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from coa.errors import ConfigError, InputError
 from coa.records.drops import Dropped, DropReason
 from coa.records.graded import GradedTrajectory, is_right
 from coa.records.pairs import PreferencePair
-from coa.records.question import Criterion, Question
+from coa.records.question import Question
 from coa.records.trajectory import Mode
 from coa.records.verdicts import JudgeVerdict
 from coa.search.index import main as index
@@ -121,14 +120,6 @@ def test_grades_are_the_judges_and_exact_match_is_null(line: Path) -> None:
     assert sum(metrics["coa_judged"].values()) == 28
 
 
-def test_only_what_the_judge_calls_right_is_kept(line: Path) -> None:
-    kept = list(tables.read_table(line / "data/filter/kept.parquet", GradedTrajectory))
-    dropped = list(tables.read_table(line / "data/filter/dropped.parquet", Dropped))
-    assert kept and all(is_right(row) for row in kept)
-    wrong = [row.row for row in dropped if row.reason is DropReason.WRONG]
-    assert wrong and all(is_right(row) is False for row in wrong)
-
-
 def test_pairs_join_a_right_and_a_wrong_side(line: Path) -> None:
     pairs = list(tables.read_table(line / "data/branch/pairs.parquet", PreferencePair))
     forks = tables.read_table(line / "data/branch/forks.parquet", GradedTrajectory)
@@ -171,16 +162,6 @@ def test_rl_is_paid_by_the_judge_and_by_no_comparison(
         nobody.open_judge()
 
 
-def test_nobody_grades_open_ended_rows_without_a_judge(
-    line: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(line)
-    with pytest.raises(ConfigError, match="has a rubric"):
-        grade(["out=data/other/grade.parquet"])
-    with pytest.raises(ConfigError, match="nobody judges"):
-        evaluate.main(["name=unjudged"])
-
-
 def test_a_judge_that_is_down_is_seen_in_every_table(
     line: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,28 +185,11 @@ def test_a_judge_that_is_down_is_seen_in_every_table(
     Path("results/evaluate/down.json").unlink()
 
 
-def test_rows_and_questions_reach_the_sets(line: Path) -> None:
-    names = pl.read_parquet(line / "data/grade.parquet").schema.names()
-    assert names[-2:] == ["rubric", "judgement"]
-    rows = list(tables.read_table(line / "data/assemble/coa/train.parquet", GradedTrajectory))
-    asked = list(tables.read_table(line / "data/assemble/rl/train.parquet", Question))
-    assert rows and all(row.rubric and is_right(row) for row in rows)
-    assert asked and all(question.rubric for question in asked)
-
-
 def read_rubric(folder: Path, **changes: object) -> list[Question]:
     path = folder / "raw.jsonl"
     path.write_text(json.dumps({**raw("Ada"), **changes}) + "\n")
     columns = {} if "gold_answers" in changes else {"gold_answers": ""}
     return list(read_questions(QuestionParams((QuestionFile(str(path), columns=columns),))))
-
-
-def test_a_rubric_is_read_as_a_list_or_as_json_text(tmp_path: Path) -> None:
-    expected = (Criterion("painter from Adatown", 2.0), Criterion("director of Adaland", 1.0))
-    (question,) = read_rubric(tmp_path)
-    assert question.rubric == expected and question.gold_answers == ()
-    (question,) = read_rubric(tmp_path, rubric=json.dumps(raw("Ada")["rubric"]))
-    assert question.rubric == expected
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from coa.settings.outputs import PLACES, check_place
 from coa.store.output_folder import OwnFolder, check_own_folder, remove_leftovers, replace_folder
 from data_cards.export import OWN_FOLDER as EXPORT
 from data_cards.models import OWN_FOLDER as MODELS
-from data_cards.models import card_folder
 from data_cards.render import OWN_FOLDER as RENDER
 
 Snapshot = dict[str, bytes]
@@ -281,23 +280,11 @@ def test_settings_that_were_changed_by_hand_are_replaced_only_when_asked_to(
     assert "mine" not in Path("params.yaml").read_text()
 
 
-@pytest.mark.parametrize("own", [INDEX, RENDER], ids=lambda own: own.command)
-def test_what_earlier_runs_made_is_known_again(small_run: Path, own: OwnFolder) -> None:
-    folders = {INDEX: "data/index", RENDER: "data/render"}
-    check_own_folder(small_run / folders[own], own)
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o000)
     with pytest.raises(OutputError):
         check_own_folder(tmp_path / "out", EXPORT)
-
-
-@pytest.mark.parametrize("model", ["", "..", "data/train/..", "/"])
-def test_the_card_of_a_folder_without_a_name_stands_nowhere(model: str) -> None:
-    with pytest.raises(CoaError, match="no model is named"):
-        card_folder(Path(model))
 
 
 def test_only_the_leftovers_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
@@ -310,22 +297,6 @@ def test_only_the_leftovers_of_processes_that_are_gone_are_removed(tmp_path: Pat
         (tmp_path / name).mkdir()
     remove_leftovers(tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stay)
-
-
-@pytest.mark.parametrize("content", [b"years of work", b"PAR"])
-def test_a_table_does_not_replace_a_file_that_is_no_table(tmp_path: Path, content: bytes) -> None:
-    from coa.records.question import Question
-    from coa.store import tables
-
-    path = tmp_path / "out.parquet"
-    path.write_bytes(content)
-    with pytest.raises(OutputError, match="is in the way"):
-        tables.write_table(path, Question, [])
-    assert path.read_bytes() == content
-    path.write_bytes(b"")
-    tables.write_table(path, Question, [])
-    path.write_bytes(path.read_bytes()[:100])  # Cut off: it may be made again.
-    assert tables.write_table(path, Question, []) == 0
 
 
 def test_a_table_does_not_replace_another_kind_of_table(tmp_path: Path) -> None:

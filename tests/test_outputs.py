@@ -36,26 +36,6 @@ def test_names_that_were_in_use_stay(
     assert (metrics_name(out, *also), journal_name(out, *also)) == (metrics, journal)
 
 
-@pytest.mark.parametrize("name", [metrics_name, journal_name])
-def test_outputs_that_look_alike_have_names_of_their_own(name: object) -> None:
-    outs = (
-        "v1.5",
-        "v1.6",
-        "v1",
-        "a_b",
-        "a/b",
-        "a-b",
-        "a__b",
-        "a/b/c",
-        "a_b/c",
-        "a/b_c",
-        "x",
-        "x.parquet",
-    )
-    assert callable(name)
-    assert len({name(f"data/{out}", "coa") for out in outs}) == len(outs)
-
-
 parts = st.lists(st.from_regex(r"\A[a-c1]([a-c1_.-]{0,4}[a-c1])?\Z"), min_size=1, max_size=3)
 
 
@@ -92,24 +72,6 @@ def test_every_stage_refuses_an_output_of_no_name_before_it_writes(
     with pytest.raises(ConfigError, match="out"):
         main(["out=."])
     assert sorted(Path().iterdir()) == before
-
-
-def test_a_graded_file_of_any_name_has_its_figures_beside_it(
-    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for path in small_run.rglob("*"):
-        if path.is_file():
-            target = tmp_path / path.relative_to(small_run)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.hardlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    before = set(Path("metrics").iterdir())
-    grade.main(["out=data/student.parquet"])
-    grade.main(["out=data/student/grade.parquet"])
-    assert {path.name for path in set(Path("metrics").iterdir()) - before} == {
-        "student.parquet.json",
-        "student_grade.json",
-    }
 
 
 def test_lineage_looks_into_the_journal_that_sampling_wrote(

@@ -21,13 +21,13 @@ from coa.records.protocol import parse_policy
 from coa.records.question import Question
 from coa.records.trajectory import Mode, Outcome, StopReason, Trajectory
 from coa.rollout.drivers import roll_out
-from coa.rollout.factory import PolicyKind, TeacherParams, open_policy
+from coa.rollout.factory import TeacherParams, open_policy
 from coa.rollout.loop import Limits, RolloutContext
 from coa.rollout.tasks import make_task
 from coa.rollout.toolbox import open_library, open_tools, own_tools
 from coa.search.corpus import corpus_files, read_passages
 from coa.search.index import IndexParams
-from coa.search.settings import EngineKind, SearchParams
+from coa.search.settings import SearchParams
 from coa.settings.params import Params, write_profile
 from coa.store.tables import write_table
 from coa.student.settings import TrainParams
@@ -38,7 +38,7 @@ from curate.forks.choice import right_column
 from synth.ingest import Ingested, Ingestion, IngestParams
 from tests.docs_support import ROOT, read_blocks
 from tests.sample_records import make_graded
-from train.rewards import check_weights, reward_functions
+from train.rewards import reward_functions
 
 PAGE = ROOT / "docs/pipeline.md"
 
@@ -99,14 +99,6 @@ def test_a_reward_of_ones_own_is_paid_by_its_weight(params: Params) -> None:
     assert reward([row], logged=[{}], log_metric=lambda *_: None) == [1.0]
 
 
-def test_a_name_of_ones_own_is_kept_as_it_is_written() -> None:
-    kind = PolicyKind("my_parts:policy")
-    assert kind == "my_parts:policy"
-    assert kind not in list(PolicyKind)
-    with pytest.raises(ValueError, match="not a valid"):
-        EngineKind("tantivi")
-
-
 @pytest.mark.parametrize(
     ("path", "what", "told"),
     [
@@ -123,11 +115,6 @@ def test_a_part_that_cannot_be_loaded_is_named_with_advice(
         load_part(path, "policy", ("name", "encode"))
     assert told in str(refused.value)
     assert path in str(refused.value)
-
-
-def test_a_reward_that_is_not_there_is_found_before_training(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no reward"):
-        check_weights({"my_parts:is_long": 1.0}, where="train.rl2.rewards")
 
 
 @pytest.fixture

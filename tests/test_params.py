@@ -48,12 +48,6 @@ def test_the_committed_params_are_the_default_profile(tmp_path: Path) -> None:
     assert (ROOT / "params.yaml").read_text().split("\n", 1)[1] == written
 
 
-@pytest.mark.parametrize("name", ["cot", "coa"])
-def test_the_shipped_prompts_load(name: str) -> None:
-    prompt = Prompt.load(ROOT / "synth/prompts" / f"{name}.txt", "{prompt}\n\n")
-    assert prompt.fill("Who? {open_search}").count("Who? {open_search}") == 1
-
-
 class Colour(StrEnum):
     ANY = ""
     RED = "red"
@@ -92,11 +86,6 @@ def test_a_section_becomes_a_typed_record(file: Path) -> None:
     )
 
 
-def test_a_key_without_a_dot_belongs_to_the_stage(file: Path) -> None:
-    params = Params.load("stage", ["size=7", "stage.inner.depth=5"], file)
-    assert params.section(Stage) == Stage(7, Colour.RED, Inner(5), ("a", "b"))
-
-
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -126,24 +115,6 @@ def test_a_mistake_on_the_command_line_is_said_to_be_there(file: Path, argument:
     with pytest.raises(ConfigError) as caught:
         Params.load("stage", [argument], file).section(Stage)
     assert caught.value.details["where"].startswith("the command line")
-
-
-def test_a_mistake_in_the_file_is_said_to_be_there(file: Path) -> None:
-    file.write_text("stage: {size: big, colour: red, inner: {depth: 2}, names: []}")
-    with pytest.raises(ConfigError) as caught:
-        Params.load("stage", ["colour=red"], file).section(Stage)
-    assert caught.value.details["where"].startswith(str(file))
-
-
-@dataclass(frozen=True)
-class Optional:
-    colour: Colour | None = None
-
-
-def test_the_values_of_a_setting_that_may_be_unset_are_listed(file: Path) -> None:
-    file.write_text("stage: {colour: null}")
-    with pytest.raises(ConfigError, match=r'one of "" \(none\), red'):
-        Params.load("stage", ["colour=blue"], file).section(Optional)
 
 
 def test_dvc_changes_a_value_and_the_rest_stays_as_it_is(
@@ -176,20 +147,6 @@ def test_a_key_without_a_default_that_is_missing_is_an_error(file: Path) -> None
     file.write_text("stage: {}")
     with pytest.raises(ConfigError, match="the key 'path' is missing"):
         Params.load("stage", [], file).section(Required)
-
-
-def test_a_part_of_a_record_leaves_the_rest_as_the_section_has_it(file: Path) -> None:
-    @dataclass(frozen=True)
-    class Pair:
-        left: int = 1
-        right: int = 2
-
-    @dataclass(frozen=True)
-    class Outer:
-        pair: Pair = field(default_factory=lambda: Pair(5, 6))
-
-    values = with_defaults(Outer, {"pair": {"left": 9}})
-    assert values == {"pair": {"left": 9, "right": 6}}
 
 
 def test_a_section_that_is_almost_one_of_ours_is_refused(file: Path) -> None:
@@ -248,18 +205,6 @@ def test_a_slip_of_yaml_on_the_command_line_is_a_readable_error(
         Params.load("export", arguments, file)
     assert caught.value.details["where"] == "the command line"
     assert caught.value.details["what to do"] == f"put the whole argument in quotes: '{key}=...'"
-
-
-def test_an_unknown_key_in_the_file_is_an_error(file: Path) -> None:
-    file.write_text("stage: {size: 3, colour: red, inner: {deep: 2}, names: []}")
-    with pytest.raises(ConfigError, match="unknown key 'deep'"):
-        Params.load("stage", [], file).section(Stage)
-
-
-def test_an_unknown_key_names_the_settings_that_end_in_it(file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown key 'stage\.depth'") as error:
-        Params.load("stage", ["stage.depth=3"], file)
-    assert "stage.inner.depth" in str(error.value)
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1", "\x00"])
@@ -330,14 +275,6 @@ def test_a_profile_cannot_add_a_key(tmp_path: Path, file: Path) -> None:
         write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
 
 
-def test_a_misspelt_section_of_a_profile_is_answered_with_the_right_one(
-    tmp_path: Path, file: Path
-) -> None:
-    (tmp_path / "mine.yaml").write_text("staeg: {size: 3}")
-    with pytest.raises(ConfigError, match=r"did you mean stage\?"):
-        write_profile(tmp_path / "mine.yaml", tmp_path / "out.yaml", file)
-
-
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [
@@ -358,24 +295,6 @@ def test_a_bad_value_of_a_profile_names_it_and_leaves_both_files_as_they_were(
         main(["conf/tiny.yaml", "mine.yaml"])
     assert "mine.yaml" in caught.value.details["where"]
     assert [Path(name).read_text() for name in ("params.yaml", "dvc.yaml")] == before
-
-
-def test_a_pipeline_that_was_changed_by_hand_is_replaced_only_when_asked_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("conf").symlink_to(ROOT / "conf")
-    main(["conf/tiny.yaml"])
-    main(["conf/microworld.yaml"])  # as it was written: it is replaced
-    own = Path("dvc.yaml").read_text() + "  own: {cmd: echo}\n"
-    Path("dvc.yaml").write_text(own)
-    before = Path("params.yaml").read_text()
-    for arguments in (["conf/tiny.yaml"], []):
-        with pytest.raises(ConfigError, match=r"dvc\.yaml was changed by hand"):
-            main(arguments)
-    assert (Path("dvc.yaml").read_text(), Path("params.yaml").read_text()) == (own, before)
-    main(["overwrite=true"])
-    assert "own: {cmd" not in Path("dvc.yaml").read_text()
 
 
 @pytest.mark.parametrize("values", ["{}", "{f1: 1.0}"])
@@ -408,19 +327,6 @@ def test_a_profile_keeps_the_comments_and_off_stays_a_text(tmp_path: Path) -> No
     assert Params.load("stage", [], out).chosen == {"stage": {"mode": "off", "size": 3}}
     assert "mine.yaml" in text.splitlines()[0]
     assert "The head" not in text
-
-
-def test_what_a_command_resolved_can_be_written_beside_its_output(file: Path) -> None:
-    assert Params.load("stage", ["size=7"], file).dump(["stage"]).startswith("stage:\n  size: 7\n")
-
-
-@pytest.mark.parametrize(
-    ("body", "message"), [("{qestion}", "unknown place"), ("no place", "no place for the question")]
-)
-def test_a_prompt_file_with_a_mistake_is_named(tmp_path: Path, body: str, message: str) -> None:
-    (tmp_path / "p.txt").write_text(body)
-    with pytest.raises(ConfigError, match=message):
-        Prompt.load(tmp_path / "p.txt", "{prompt}")
 
 
 def test_a_question_cannot_forge_tags_or_lines_in_its_prompt() -> None:

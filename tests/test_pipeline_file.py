@@ -108,23 +108,6 @@ def test_imported_trajectories_are_neither_sampled_nor_forked_nor_searched_for()
     assert stages["grade"]["cmd"].endswith("'samples=[data/ingest]'")
 
 
-def test_sampled_and_imported_trajectories_are_graded_together() -> None:
-    both = ["pipeline.trajectories=[sample,ingest]", "ingest.files=[{path: data/raw/r.jsonl}]"]
-    stages = stages_of(*both)
-    assert stages["grade"]["cmd"].endswith("'samples=[data/sample,data/ingest]'")
-    assert {"data/sample/coa.parquet", "data/ingest"} <= set(stages["grade"]["deps"])
-
-
-def test_every_file_of_questions_is_a_dependency() -> None:
-    deps = stages_of(*REAL)["questions"]["deps"]
-    assert deps[:2] == ["${questions.files[0].path}", "${questions.files[1].path}"]
-
-
-def test_an_evaluation_set_that_is_missing_stops_the_first_stage() -> None:
-    deps = stages_of("screen.evaluation=data/raw/tests")["questions"]["deps"]
-    assert "${screen.evaluation}" in deps
-
-
 def test_without_pairs_nothing_depends_on_them() -> None:
     overrides = [
         "assemble.num_cot_a=0",
@@ -147,30 +130,6 @@ def test_a_base_of_another_maker_needs_no_text_of_the_invented_world() -> None:
     assert "microworld" not in stages
     assert stages["pretrain"]["deps"][0] == "${train.pretrain.base}"
     assert "${train.pretrain.base}" in stages["train_check"]["deps"]
-
-
-def test_a_base_on_the_hub_is_no_file() -> None:
-    stages = stages_of(*REAL, "train.pretrain.base=Qwen/Qwen2.5-0.5B")
-    assert not any("train.pretrain.base" in path for path in stages["pretrain"]["deps"])
-
-
-def test_a_model_on_the_hub_may_begin_a_stage() -> None:
-    stages = stages_of(
-        "pipeline.training=[sft2]", "pipeline.student=null", "train.sft2.init=Qwen/Qwen2.5-0.5B"
-    )
-    assert "${train.sft2.init}" not in stages["sft2"]["deps"]
-    assert list(stages["evaluate"]["foreach"]) == ["sft2"]
-
-
-def test_the_student_that_teaches_the_next_round_is_sampled_before_it() -> None:
-    stages = stages_of("pipeline.training=[pretrain,sft1,sft2,rft]", "pipeline.student=sft2")
-    assert "data/student/assemble/coa" in stages["rft"]["deps"]
-    assert "data/train/sft2" in stages["student_sample"]["deps"]
-    assert "student_assemble" in stages
-
-
-def test_a_chat_teacher_may_have_pairs() -> None:
-    assert "branch" in stages_of("teacher.policy=chat")
 
 
 def test_forks_may_have_a_policy_and_prompts_of_their_own() -> None:

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from coa.errors import InputError
 from coa.policy.chat.families import FAMILIES, FamilyName
 from coa.policy.chat.record import Unforkable
 from coa.records import protocol
-from coa.records.causes import Analysis, Cause, Finding
+from coa.records.causes import Analysis
 from coa.records.graded import GradedTrajectory
-from coa.records.pairs import Arm, PairKind
+from coa.records.pairs import Arm
 from coa.records.trajectory import Mode, Sampling
 from coa.rollout.forks import BranchParams, PointChoice
-from curate.forks.blamed_points import read_arms, read_blamed
+from curate.forks.blamed_points import read_blamed
 from curate.forks.choice import Refused, choose_parents, find_forks, forks_of
 from curate.forks.point_scores import PointScores, doubt_in_words
 from tests.blame_support import BLAME, analysed, forks_by_blame, named, text_before, write
@@ -87,15 +86,6 @@ def test_words_of_doubt_decide_where_nothing_is_blamed(tmp_path: Path, hedge: st
     assert (fork.cause, fork.score) == ("", 0.4)
 
 
-def test_a_search_is_a_sign_of_doubt_as_clear_as_a_hedge(tmp_path: Path) -> None:
-    right = row(
-        *turn("Night Train is old. Somebody made it.", "Night Train director", "film"),
-        *end("It says Ada Novak. She is from Riga. So Riga.", "Riga"),
-    )
-    (fork,) = forks_by_blame(tmp_path, right)
-    assert fork.arm is Arm.THINK
-
-
 def test_points_of_like_score_are_spread_over_the_text(tmp_path: Path) -> None:
     text = " ".join(f"Thing {number} is here." for number in range(30))
     first: Counter[int] = Counter()
@@ -109,71 +99,12 @@ def test_points_of_like_score_are_spread_over_the_text(tmp_path: Path) -> None:
     assert min(first.values()) >= 10
 
 
-def test_trajectories_with_blamed_points_come_first(tmp_path: Path) -> None:
-    blamed = [named(wrong, f"b{i}/cot/0") for i, wrong in enumerate(wrong_rows()[:3])]
-    plain_row = row(*end("It is so.", "Riga, I think, or Oslo, or Rome"), mode=Mode.COT)
-    plain = [named(plain_row, f"p{i}/cot/0") for i in range(20)]
-    analyses = [analysed(each) for each in blamed]
-    analyses += [replace(analysed(each), cause=None, contributing=()) for each in plain]
-    graded, path = write(tmp_path, [*blamed, *plain], analyses)
-    params = replace(BLAME, max_parents={PairKind.ACT_IS_BETTER: 5, PairKind.THINK_IS_BETTER: 0})
-    chosen = choose_parents(graded, params, path)
-    assert len(chosen) == 5
-    assert {each.trajectory.trajectory_id for each in blamed} < chosen
-
-
-def test_a_needless_search_in_a_trajectory_that_failed_otherwise_is_not_blamed(
-    tmp_path: Path,
-) -> None:
-    failed = wrong_rows()[3]
-    needless = Finding(Cause.NEEDLESS_SEARCH, 1)
-    analysis = replace(analysed(failed), cause=Cause.RETRIEVAL_MISS, contributing=(needless,))
-    graded, path = write(tmp_path, [failed], [analysis])
-    assert read_arms(path, graded) == {}
-    (fork,) = forks_by_blame(tmp_path, failed, analysis=analysis)
-    assert fork.cause == ""
-
-
-def test_parents_are_spread_over_hops_and_types_of_question(tmp_path: Path) -> None:
-    rows = []
-    for number in range(60):
-        kind, hops = ("bridge", 2) if number % 10 else ("comparison", 3)
-        made = replace(wrong_rows()[0], question_type=kind, num_hops=hops)
-        rows.append(named(made, f"q{number}/cot/0"))
-    graded, path = write(tmp_path, rows)
-    params = replace(BLAME, max_parents={PairKind.ACT_IS_BETTER: 12})
-    chosen = choose_parents(graded, params, path)
-    rare = {each.trajectory.trajectory_id for each in rows if each.num_hops == 3}
-    assert (len(chosen), len(chosen & rare)) == (12, 6)
-
-
 def test_imported_trajectories_are_not_forked_by_blame(tmp_path: Path) -> None:
     rows = wrong_rows()
     foreign = Sampling(temperature=-1.0, top_p=-1.0, seed=-1)
     rows[0] = replace(rows[0], trajectory=replace(rows[0].trajectory, sampling=foreign))
     graded, path = write(tmp_path, rows)
     assert choose_parents(graded, BLAME, path) == {"q1/x/0", "q2/x/0", "q3/x/0"}
-
-
-def test_a_missing_analysis_says_what_to_run(tmp_path: Path) -> None:
-    graded, path = write(tmp_path, wrong_rows())
-    path.unlink()
-    with pytest.raises(InputError, match=r"coa analyse"):
-        choose_parents(graded, BLAME, path)
-    assert choose_parents(graded, BranchParams(), path)
-
-
-@pytest.mark.parametrize("change", ["one is missing", "one ended otherwise"])
-def test_an_analysis_of_other_trajectories_says_what_to_run(tmp_path: Path, change: str) -> None:
-    rows = wrong_rows()
-    analyses = [analysed(wrong) for wrong in rows]
-    if change == "one is missing":
-        analyses.pop()
-    else:
-        analyses[-1] = replace(analyses[-1], num_actions=7)
-    graded, path = write(tmp_path, rows, analyses)
-    with pytest.raises(InputError, match=r"(?s)q3/x/0.*coa analyse"):
-        choose_parents(graded, BLAME, path)
 
 
 def test_random_points_are_all_that_blame_may_choose_from() -> None:

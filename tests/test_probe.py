@@ -27,12 +27,6 @@ def params(folder: Path, **sections: object) -> Params:
     return Params.load("train", path=path)
 
 
-def test_questions_about_the_real_world_need_no_section_about_the_invented_one(
-    tmp_path: Path,
-) -> None:
-    assert open_probe([REAL], params(tmp_path)) is NOBODY_CAN_TELL
-
-
 def test_of_the_real_world_nobody_can_tell_what_is_known() -> None:
     steps = protocol.parse_policy(f"{need('author', 'Middlemarch')} {search('Middlemarch')}")
     assert NOBODY_CAN_TELL.needs_no_search(REAL) is None

@@ -28,20 +28,6 @@ def test_the_last_line_tells_of_all_items(capsys: pytest.CaptureFixture[str]) ->
     assert "correct=66.7%" in last
 
 
-def test_rollouts_that_are_over_are_counted_before_they_are_graded(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with Progress("evaluate", 4, "questions") as bar:
-        for tokens in (5, 6, 7):
-            bar.end(Ended(tokens, is_live=True, started=time.monotonic()))
-        bar.grade(is_correct=True)
-
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert "3/3" in last
-    assert "tokens=18" in last
-    assert "correct=100.0%" in last
-
-
 def test_rows_of_the_journal_count_in_no_rate_and_not_in_the_time_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -58,38 +44,6 @@ def test_rows_of_the_journal_count_in_no_rate_and_not_in_the_time_left(
     assert "tokens=70.0, tokens/s=7.0" in shown
     # A thousand rows are left, at one a second.
     assert re.search(r"<16:(39|40), ", shown)
-
-
-def test_where_the_requests_stand_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("sample", 10, "rows") as bar:
-        bar.show(Standing(Traffic(waiting=64, retried=3, refused=2)))
-
-        assert "waiting=64, retried=3, refused=2" in bar.line
-
-    assert "waiting" not in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_a_log_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("sample", 3, "rows") as bar:
-        for _ in range(3):
-            bar.add()
-
-    written = capsys.readouterr().err
-    assert "\r" not in written
-    assert [line.partition(":")[0] for line in written.splitlines()] == ["sample", "sample"]
-
-
-def test_searches_failures_and_what_is_under_way_are_shown() -> None:
-    with Progress("sample", 10, "rows") as bar:
-        now = time.monotonic()
-        bar.end(Ended(7, is_live=True, started=now, num_actions=3))
-        bar.end(Ended(7, is_live=True, started=now, num_actions=2, failure="tool_error"))
-        bar.end(Ended(7, is_live=True, started=now, failure="policy_error"))
-        bar.end(Ended(7, is_live=True, started=now, failure="policy_error"))
-        bar.show(Standing(Traffic(), under_way=6))
-
-        assert "policy_error=2, tool_error=1, searches each=1.2" in bar.line
-        assert "under way=6" in bar.line
 
 
 def test_the_cost_so_far_and_the_expected_one_are_shown() -> None:

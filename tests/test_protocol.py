@@ -118,10 +118,6 @@ def test_text_without_tags_passes_unchanged(text: str) -> None:
     assert protocol.neutralise(text) == text
 
 
-def test_a_text_that_was_made_harmless_is_composed() -> None:
-    assert protocol.neutralise("Rene\u0301e <thin\u212a>") == "Ren\u00e9e ‹thinK>"
-
-
 @given(HOSTILE)
 def test_a_text_that_was_made_harmless_is_what_a_composing_tokenizer_gives_back(text: str) -> None:
     assert unicodedata.is_normalized("NFC", protocol.neutralise(text))
@@ -157,11 +153,6 @@ def test_a_cut_inside_an_observation_is_refused() -> None:
     steps = (action("q"), protocol.observation("search", "body", Outcome.OK))
     with pytest.raises(InputError, match="cannot be cut"):
         protocol.split_at(steps, len(steps[0].text) + 5)
-
-
-def test_a_prefix_before_an_action_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(InputError, match="no action 0"):
-        protocol.prefix_before_action((thought("x"),), 0)
 
 
 @given(PLAIN, rollouts())

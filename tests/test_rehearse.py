@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from coa.errors import ConfigError
-from coa.policy import Policy
 from coa.records.trajectory import Trajectory
-from coa.rehearse import main, open_writer, tell_sampling
-from coa.rollout.factory import PolicyKind
-from coa.settings.params import Params
+from coa.rehearse import tell_sampling
 from coa.store import tables
 from synth import sample
 
@@ -95,10 +91,3 @@ def test_it_prints_a_profile_that_sends_a_whole_run_to_it(root: Path) -> None:
         "server": server,
     }
     assert profile["prompts"] == YAML(typ="safe").load(root / "conf/chat_teacher.yaml")["prompts"]
-
-
-def test_a_policy_behind_a_server_is_not_rehearsed_again(linked_run: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be served again[\s\S]*microworld, gold, local"):
-        main(["policy=completions"])
-    policy: Policy = open_writer(Params.load("rehearse", ["port=0"]), PolicyKind.MICROWORLD)
-    assert policy.name.startswith("scripted/microworld-")

@@ -9,26 +9,20 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
-from coa.errors import InputError, OutputError
 from coa.records import protocol
-from coa.records.causes import Analysis, Cause
+from coa.records.causes import Analysis
 from coa.records.drops import Dropped
-from coa.records.graded import GradedTrajectory, grade_trajectory
+from coa.records.graded import GradedTrajectory
 from coa.records.pairs import Arm
 from coa.records.question import Question
 from coa.records.sets import AssembleParams
 from coa.records.trajectory import (
-    Author,
     Mode,
     Outcome,
-    Sampling,
     Step,
     StepKind,
-    StopReason,
-    Trajectory,
 )
 from coa.rollout.points import Point, PointOutcome
 from coa.store import tables
@@ -36,7 +30,7 @@ from curate import report
 from curate.analyse import analyse_all
 from curate.diagnosis.rules import Context
 from curate.filter import FilterParams, judge
-from curate.reports.charts import CAUSE_COLOURS, cause_bars, wilson
+from tests.sample_records import make_graded
 
 QUESTION = "Where was Ada Novak born?"
 POINT = Point("p", 1, Arm.ACT, PointOutcome.PAIRED, False, 3, 2, "pair")
@@ -54,26 +48,8 @@ def row(name: str, mode: Mode, thought: str, answer: str) -> GradedTrajectory:
         *(search if mode is Mode.COA else ()),
         *protocol.parse_policy(f"{thought}\n{protocol.THINK_CLOSE} \\boxed{{{answer}}}"),
     )
-    trajectory = Trajectory(
-        f"{name}/{mode}/0",
-        name,
-        mode,
-        0,
-        QUESTION,
-        "prompt",
-        steps,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        9,
-        0,
-        1,
-        int(mode is Mode.COA),
-    )
-    return grade_trajectory(trajectory, Question(name, QUESTION, ("Riga",), "train", num_hops=2))
+    asked = Question(name, QUESTION, ("Riga",), "train", num_hops=2)
+    return make_graded(asked, steps, mode, num_actions=int(mode is Mode.COA))
 
 
 ROWS = [
@@ -128,47 +104,12 @@ def test_the_page_is_whole_offline_and_the_same_every_time() -> None:
         assert heading in page
 
 
-def test_thinking_and_acting_are_compared_on_the_same_questions_and_at_forks() -> None:
-    page = make_page()
-    assert "2 pairs of a CoT and a CoA rollout" in page
-    assert "3 continuations of forked trajectories" in page
-    for field in ("1  (50.0%)", "2  (66.7%)", "only acting helps", "only thinking helps"):
-        assert field in page
-
-
-def test_modes_that_share_no_question_are_said_not_to_be_comparable() -> None:
-    write_rows([ROWS[0], ROWS[4]])
-    assert "no question was sampled in both modes" in make_page()
-
-
 def test_files_that_were_not_made_are_missed_on_the_page_only() -> None:
     report.DROPPED.unlink()
     tables.write_table(report.POINTS, Point, [])
     page = make_page()
     assert "that file is not there, so the step is missing" in page
     assert "no trajectory was forked, because none had a point to fork" in page
-
-
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        (report.ANALYSED, "verdict"),
-        (report.DROPPED, "row"),
-        (report.POINTS, "num_correct"),
-        (report.GRADED, "grade"),
-    ],
-)
-def test_a_missing_column_is_named(file: Path, name: str) -> None:
-    table = pq.read_table(file)
-    pq.write_table(table.drop_columns([name]).replace_schema_metadata(table.schema.metadata), file)
-    with pytest.raises(InputError, match=name):
-        report.main([])
-
-
-def test_a_page_that_cannot_be_written_is_an_error_that_names_it() -> None:
-    report.OUT.mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"errors\.html"):
-        report.main([])
 
 
 @pytest.mark.parametrize("keep", [lambda row: row.grade.exact_match, lambda row: False])
@@ -197,43 +138,3 @@ def test_text_from_models_is_only_ever_text() -> None:
     assert "{{ 7*7 }}" in page
     assert "\x00" not in page
     assert len(page.encode()) < 200_000
-
-
-def test_an_interval_holds_the_share_and_stays_within_bounds() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
-    for part, whole in ((0, 5), (5, 5), (31, 39)):
-        low, high = wilson(part, whole)
-        assert 0 <= low <= part / whole <= high <= 1
-
-
-def test_every_cause_has_a_colour_and_a_meaning_on_the_page() -> None:
-    template = (report.TEMPLATES / "errors.html").read_text(encoding="utf-8")
-    assert all(f'"{cause}": "' in template and cause in CAUSE_COLOURS for cause in Cause)
-
-
-def test_tags_that_a_page_shows_come_from_the_trajectories_only() -> None:
-    template = (report.TEMPLATES / "errors.html").read_text(encoding="utf-8")
-    assert not any(tag in template for tag in protocol.all_tags(["search"]))
-
-
-def test_an_example_shows_the_step_to_blame_shortened() -> None:
-    text = "".join(f"Word {i}. " for i in range(1, 400))
-    steps = (
-        Step(StepKind.THOUGHT, Author.POLICY, "Not to blame."),
-        Step(StepKind.THOUGHT, Author.POLICY, f"Maybe Oslo. {text}"),
-        *ROWS[1].trajectory.steps[1:],
-    )
-    write_rows([replace(ROWS[1], trajectory=replace(ROWS[1].trajectory, steps=steps))])
-    _, _, example = make_page().partition("<article>")
-    assert "Maybe Oslo. Word 1. " in example
-    assert "characters left out]" in example
-    assert "Not to blame." not in example
-
-
-def test_bars_of_two_modes_are_drawn_to_one_scale() -> None:
-    svg = cause_bars(
-        {"CoT": {Cause.UNKNOWN: 100}, "CoA": {Cause.UNKNOWN: 25, Cause.FORMAT: 75}}
-    ).svg
-    bars = re.findall(r'<path d="M ([\d.]+) [\d.]+ *\n?L ([\d.]+) [\d.]+', svg)
-    widths = {round(abs(float(end) - float(start))) for start, end in bars}
-    assert len(widths) >= 3

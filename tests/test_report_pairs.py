@@ -18,7 +18,6 @@ from coa.rollout.points import Point, PointOutcome
 from coa.store import tables
 from coa.store.files import ANALYSED, GRADED, POINTS
 from curate import report
-from curate.reports.tallies import PointTallies, in_order_of_hops, mean_worth
 from tests.sample_records import make_analysis, make_graded
 
 HOSTILE = "</td><script>alert(1)</script> {{ 7*7 }} $x_1$ \x00 \u202e \u4e2d"
@@ -110,36 +109,11 @@ def _drawn_again(points: list[Point]) -> bytes:
     return (report.PICTURES / "worth.png").read_bytes()
 
 
-def test_several_tools_are_compared() -> None:
-    calculating = replace(MEASURED[0], tool="calculate")
-    page = page_of([*MEASURED[1:], calculating])
-    assert "By tool" in page
-    assert "calculate  (n=1)" in page
-
-
-def test_points_where_one_arm_was_continued_have_no_worth() -> None:
-    page_of(MEASURED)
-    text = text_of(page_of([ONE_ARM, ONE_ARM]))
-    assert "What acting was worth" not in text
-    assert "8 continuations of forked trajectories, each beside its parent" in text
-    assert not (report.PICTURES / "worth.png").exists()
-
-
 def test_forks_of_both_arms_are_not_compared_with_their_parents() -> None:
     text = text_of(page_of([*MEASURED, ONE_ARM]))
     assert "4 continuations of forked trajectories" in text
     page_of(MEASURED)
     assert not (report.PICTURES / "quadrants.png").exists()
-
-
-def test_a_run_without_forks_says_so() -> None:
-    assert "No trajectory was forked, so there is no pair." in text_of(page_of([]))
-
-
-def test_a_run_that_makes_no_pairs_has_no_section_on_them() -> None:
-    sizes = {"assemble": asdict(AssembleParams(num_cot_a=0))}
-    Path("params.yaml").write_text(json.dumps(sizes), encoding="utf-8")
-    assert "Where pairs came from" not in page_of(MEASURED)
 
 
 def test_hostile_names_are_only_text() -> None:
@@ -148,34 +122,3 @@ def test_hostile_names_are_only_text() -> None:
     assert "<script" not in page
     assert "\x00" not in page
     assert "{{ 7*7 }}" in page
-
-
-def test_the_mean_of_alike_worths_has_an_interval_without_width() -> None:
-    found = mean_worth("a", [0.25] * 5)
-    assert (found.low, found.mean, found.high) == (0.25, 0.25, 0.25)
-
-
-def test_an_interval_holds_its_mean() -> None:
-    found = mean_worth("a", [0.1, 0.4, -0.2, 0.6])
-    assert found.low < found.mean < found.high
-
-
-def test_every_outcome_of_a_point_is_put_in_plain_words() -> None:
-    template = (report.TEMPLATES / "errors.html").read_text(encoding="utf-8")
-    assert all(f'"{outcome}": "' in template for outcome in PointOutcome)
-
-
-def test_hops_come_in_their_order() -> None:
-    tallies = PointTallies()
-    for num_hops in (10, None, 2):
-        tallies.add(MEASURED[0], num_hops)
-    names = [group.name for group in in_order_of_hops(tallies.worths_by_hops)]
-    assert names == ["2 hops", "10 hops", "hops not known"]
-
-
-def test_a_point_without_a_sound_continuation_of_an_arm_has_no_part_in_a_mean() -> None:
-    nothing_known = estimate_worth(ArmSample(4, 4, 4, 40), ArmSample(), price=0.0, confidence=0.9)
-    page = page_of([*MEASURED, replace(MEASURED[0], tool="calculate", worth=nothing_known)])
-    assert "forked at 25 points" in text_of(page)
-    assert "At 24 points both sides" in text_of(page)
-    assert "By tool" not in page

@@ -288,29 +288,3 @@ def submit(page: Any) -> None:
         lambda response: "/responses" in response.url and response.request.method == "POST"
     ):
         page.keyboard.press("Enter")
-
-
-def test_the_record_is_scrolled_and_unfolded_with_the_keyboard(
-    root: Path, page: Any, running_review_server: Any, tmp_path: Path
-) -> None:
-    write_run(
-        root,
-        tmp_path,
-        [trajectory(0, "word " * 400)],
-        prefix="folded",
-        server=running_review_server,
-    )
-    running_review_server.do_in(tmp_path, "annotate.push", "kinds=[trajectory]")
-    open_data_set(page, running_review_server, "folded-trajectories")
-    focus(page, "#verdict_keep")
-    position = "() => document.querySelector('.record__content').scrollTop"
-    assert (page.locator("details[open]").count(), page.evaluate(position)) == (0, 0)
-    page.keyboard.press("f")
-    assert page.locator("details:not([open])").count() == 0
-    page.keyboard.press("PageDown")
-    page.wait_for_function(f"({position})() > 100")
-    page.keyboard.press("f")
-    assert page.locator("details[open]").count() == 0
-    page.locator("input[placeholder='Search labels']").click()
-    page.keyboard.type("f")  # in a field it is a letter
-    assert page.locator("details[open]").count() == 0

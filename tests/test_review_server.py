@@ -22,7 +22,6 @@ import pytest
 from coa.store import tables
 from coa.store.adjudication import AdjudicationParams, Standing, decide_all
 from coa.store.reviews import (
-    Agreement,
     Applied,
     Effect,
     Preference,
@@ -31,8 +30,6 @@ from coa.store.reviews import (
 )
 from tests.review_support import (
     DATA_SETS,
-    NUM_DISPUTES,
-    NUM_TRAJECTORIES,
     person,
     review_all,
     reviews,
@@ -49,21 +46,6 @@ def server(root: Path, running_review_server: Any) -> Any:
     write_run(root, server.folder)
     server.do("annotate.push", "num_items=500", "reviewers_per_item=2")
     return server
-
-
-def test_five_hundred_items_and_more_are_there(server: Any) -> None:
-    anna = person(server, "anna")
-    for name, size in DATA_SETS.items():
-        progress = anna.json("GET", f"/api/v1/datasets/{anna.data_set(f'coa-{name}')}/progress")
-        expected = NUM_TRAJECTORIES + NUM_DISPUTES if name == "trajectories" else size
-        assert progress["total"] == expected
-
-
-def test_another_number_of_reviewers_is_refused_with_the_number_it_has(server: Any) -> None:
-    refused = server.run("annotate.push", "num_items=5", "reviewers_per_item=3")
-    assert refused.returncode == 1
-    assert "made for other numbers of reviewers" in refused.stderr
-    assert "Traceback" not in refused.stderr
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +70,6 @@ def test_what_two_people_submitted_at_once_comes_back_with_name_time_and_version
     )
     sides = {it.value(ReviewQuestion.PREFERENCE) for it in found if it.kind is ReviewKind.PAIR}
     assert sides == {Preference.REJECTED}
-
-
-def test_pulling_again_gives_the_same_bytes(reviewed: Any) -> None:
-    path = reviewed.folder / "data/reviews.parquet"
-    before = path.read_bytes()
-    reviewed.do("annotate.pull")
-    assert path.read_bytes() == before
 
 
 def test_pushing_again_adds_nothing_and_overwrites_no_response(reviewed: Any) -> None:
@@ -131,13 +106,6 @@ def test_the_assembly_does_what_the_reviewers_said(reviewed: Any) -> None:
     assert effects[Effect.STALE] == 0
 
 
-def test_the_page_of_agreement_and_its_figures_are_there(reviewed: Any) -> None:
-    assert "120 reviews of 60 items, 0 in conflict" in reviewed.do("annotate.agreement")
-    figures = list(tables.read_table(reviewed.folder / "data/agreement.parquet", Agreement))
-    assert {it.kind for it in figures if it.between == "reviewers"} == set(ReviewKind)
-    assert "Reviewers with the grader" in (reviewed.folder / "reports/agreement.html").read_text()
-
-
 def test_a_conflict_goes_to_a_second_round_that_decides_it(reviewed: Any) -> None:
     anna, ben = person(reviewed, "anna"), person(reviewed, "ben")
     data_set = anna.data_set("coa-trajectories")
@@ -161,19 +129,6 @@ def test_a_conflict_goes_to_a_second_round_that_decides_it(reviewed: Any) -> Non
         Standing.DECIDED,
         "keep",
     )
-
-
-def test_a_withdrawn_review_goes_with_the_next_pull(reviewed: Any) -> None:
-    before = len(reviews(reviewed))
-    anna = person(reviewed, "anna")
-    record = anna.pending(anna.data_set("coa-disputes"), 100)[0]
-    anna.submit(record, same_answer="no")
-    reviewed.do("annotate.pull")
-    assert len(reviews(reviewed)) == before + 1
-    response = anna.json("GET", f"/api/v1/records/{record['id']}")["responses"][0]
-    anna.json("PUT", f"/api/v1/responses/{response['id']}", json={"status": "discarded"})
-    reviewed.do("annotate.pull")
-    assert len(reviews(reviewed)) == before
 
 
 def test_reviewers_cannot_see_what_the_program_thinks(server: Any) -> None:

@@ -185,17 +185,6 @@ def test_a_fork_goes_on_from_its_prefix_and_its_trigger(drive: Driver) -> None:
 
 
 @both_drivers
-def test_a_fork_joins_the_thought_that_was_cut(drive: Driver) -> None:
-    row, _ = drive(
-        [" And on. </think> \\boxed{1}"],
-        Echo(),
-        Limits(),
-        task(prefix=protocol.parse_policy("So far.")),
-    )
-    assert [step.text for step in row.steps] == ["So far. And on. ", "</think> \\boxed{1}"]
-
-
-@both_drivers
 def test_a_triggered_call_that_is_never_closed_does_not_act(drive: Driver) -> None:
     prefix = (protocol.marker(OPEN, tool="search"),)
     row, _ = drive([" a query without end"], Echo(), Limits(), task(prefix=prefix))
@@ -215,18 +204,6 @@ def test_a_turn_that_reaches_its_limit_ends_the_rollout(drive: Driver, rambling:
     assert policy.requests is not None
     assert [request.max_tokens for request in policy.requests] == [9, 9]
     assert row.num_policy_tokens == policy.count_tokens(texts[0]) + 9
-
-
-@both_drivers
-def test_a_turns_limit_leaves_the_other_budgets_as_they_are(drive: Driver) -> None:
-    limits = Limits(max_actions=1, max_answer_tokens=9, max_turn_tokens=9)
-    row, policy = drive([f"go {OPEN} q {CLOSE}", RAMBLING], Echo(), limits, task())
-    assert row.stop_reason is StopReason.TRUNCATED
-
-    used = policy.count_tokens(task().prompt)
-    limits = Limits(max_context_tokens=used + 3, max_turn_tokens=9)
-    row, _ = drive([RAMBLING, "42}"], Echo(), limits, task())
-    assert row.stop_reason is StopReason.CONTEXT_BUDGET
 
 
 @both_drivers
@@ -274,10 +251,3 @@ def test_what_is_sent_never_exceeds_the_window(drive: Driver, room: int) -> None
     assert shown.text.rstrip().endswith(f"{protocol.CUT_MARK.strip()} </search_result>")
     assert len(shown.passages) == shown.text.count("result ")
     assert protocol.render(protocol.parse(row.steps[1].text)) == row.steps[1].text
-
-
-@both_drivers
-def test_a_prompt_without_room_for_an_answer_ends_by_name(drive: Driver) -> None:
-    long = task(prompt="Question: " + "word " * 3000 + "\n<think>\n")
-    row, policy = drive(["4}"], Echo(), Limits(max_context_tokens=2000), long)
-    assert (row.stop_reason, policy.requests) == (StopReason.TRUNCATED, [])

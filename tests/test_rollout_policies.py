@@ -48,29 +48,6 @@ def test_a_refused_request_is_a_row_and_the_others_go_on() -> None:
     assert rows[1].error == "context too long"
 
 
-class Slow(ScriptedPolicy):
-    """Takes longer for earlier questions, and counts how many are in hand."""
-
-    in_hand = most_in_hand = 0
-
-    async def complete(self, request: Request) -> Completion:
-        self.in_hand += 1
-        self.most_in_hand = max(self.most_in_hand, self.in_hand)
-        await asyncio.sleep(0.02 if request.context.startswith("0") else 0.001)
-        self.in_hand -= 1
-        return await super().complete(request)
-
-
-def test_trajectories_come_in_the_order_of_the_tasks_with_bounded_concurrency() -> None:
-    policy = Slow(lambda request: "</think> \\boxed{1}")
-    tasks = [task(trajectory_id=str(i), prompt=str(i)) for i in range(40)]
-    rows = collect(
-        roll_out_all(tasks, RolloutContext(policy, Sampling(), Limits()), policy, {}, concurrency=4)
-    )
-    assert [row.trajectory_id for row in rows] == [str(i) for i in range(40)]
-    assert policy.most_in_hand == 4
-
-
 def test_both_drivers_give_the_same_trajectories() -> None:
     def script(request: Request) -> str:
         return (

@@ -8,17 +8,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from coa.errors import CoaError, ConfigError, InputError
+from coa.errors import CoaError, ConfigError
 from coa.records import protocol
 from coa.records.exclusions import Excluded, ExclusionReason, RowKind
-from coa.records.graded import GradedTrajectory, grade_trajectory
-from coa.records.pairs import PairKind, PreferencePair
+from coa.records.graded import GradedTrajectory
+from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.records.sets import AssembleParams
-from coa.records.trajectory import Mode, Outcome, Sampling, StopReason, Trajectory
+from coa.records.trajectory import Outcome
 from coa.store import tables
 from curate import screen
-from curate.screen import ScreenedRow, batches
+from tests.sample_records import make_graded, make_pair, make_trajectory
 
 ANSWER = f"{protocol.THINK_CLOSE} \\boxed{{Paris}}"
 SETTINGS = {
@@ -46,51 +46,14 @@ def trajectory(
         protocol.observation("search", shown, Outcome.OK),
         *protocol.parse_policy(f"It says so. {ANSWER}"),
     )
-    made = Trajectory(
-        f"{asked.question_id}/coa/{index}",
-        asked.question_id,
-        Mode.COA,
-        index,
-        asked.question,
-        "prompt",
-        steps,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        0,
-        1,
-        1,
-    )
-    return grade_trajectory(made, asked)
+    name = f"{asked.question_id}/coa/{index}"
+    return make_graded(asked, steps, trajectory_id=name, index=index)
 
 
 def pair(asked: Question, point: int, prefix: str, chosen: str, rejected: str) -> PreferencePair:
     sides = [protocol.parse_policy(text) for text in (prefix, chosen, rejected)]
-    parent = f"{asked.question_id}/coa/0"
-    return PreferencePair(
-        f"{parent}/{point}",
-        asked.question_id,
-        parent,
-        PairKind.ACT_IS_BETTER,
-        point,
-        asked.question,
-        "prompt",
-        sides[0],
-        sides[1],
-        sides[2],
-        parent,
-        parent,
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
+    parent = make_trajectory(asked, ())
+    return make_pair(parent, sides[1], sides[2], point=point, prefix=sides[0])
 
 
 Screened = Callable[..., dict[str, Excluded]]
@@ -116,16 +79,6 @@ def screened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Screened:
         return {row.row_id: row for row in tables.read_table(screen.EXCLUDED, Excluded)}
 
     return run
-
-
-def test_a_row_with_nothing_against_it_is_not_excluded(screened: Screened) -> None:
-    asked = question("q1", "Who wrote the book?")
-    assert (
-        screened(
-            [asked, TEST, question("q2", "Where is it?")], [trajectory(asked, "I need the author.")]
-        )
-        == {}
-    )
 
 
 def test_a_marked_question_takes_its_trajectories_and_pairs_with_it(screened: Screened) -> None:
@@ -220,24 +173,6 @@ def test_rollouts_that_say_nearly_the_same_leave_one(screened: Screened) -> None
     assert found["q1/coa/1"].detail == "similarity 1.00 with q1/coa/0"
 
 
-def test_a_copy_of_an_excluded_row_stays(screened: Screened) -> None:
-    asked, again = (
-        question("q1", "Who wrote the book?", "nq"),
-        question("q2", "Who wrote the book?"),
-    )
-    assert set(screened([asked, again], [trajectory(asked, "Hm."), trajectory(again, "Hm.")])) == {
-        "q1/coa/0"
-    }
-
-
-def test_only_questions_without_a_trajectory_are_screened_as_questions(screened: Screened) -> None:
-    asked, first, second = (
-        question(row_id, "Who wrote the old book?") for row_id in ("q1", "q2", "q3")
-    )
-    found = screened([asked, first, second], [trajectory(asked, "Hm.")])
-    assert {(row.what, row.row_id) for row in found.values()} == {(RowKind.QUESTION, "q3")}
-
-
 def test_a_folder_of_evaluation_sets_is_read_whole(screened: Screened, tmp_path: Path) -> None:
     folder = tmp_path / "evaluation"
     folder.mkdir()
@@ -281,35 +216,12 @@ def test_an_evaluation_file_that_cannot_be_used_is_named(
     assert not screen.EXCLUDED.exists()
 
 
-def test_an_evaluation_path_that_holds_nothing_is_an_error(
-    screened: Screened, tmp_path: Path
-) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match="holds no evaluation set"):
-        screened([TEST], arguments=["evaluation=folder"])
-    with pytest.raises(InputError, match=r"nowhere\.parquet is missing"):
-        screened([TEST], arguments=["evaluation=nowhere.parquet"])
-
-
 @pytest.mark.parametrize(
     "setting", ["min_similarity=0", "min_similarity=1.1", "ngram_words=0", "shingle_words=-1"]
 )
 def test_a_limit_out_of_range_is_an_error(screened: Screened, setting: str) -> None:
     with pytest.raises(ConfigError, match="bad value"):
         screened([TEST], arguments=[setting])
-
-
-def test_an_unknown_column_name_is_an_error(screened: Screened) -> None:
-    with pytest.raises(CoaError, match="qid"):
-        screened([TEST], arguments=["evaluation_columns={qid: id}"])
-
-
-def test_a_missing_column_is_named(screened: Screened, tmp_path: Path) -> None:
-    screened([TEST])
-    frame = pl.read_parquet(screen.QUESTIONS).drop("split")
-    frame.write_parquet(screen.QUESTIONS)
-    with pytest.raises(InputError, match="split"):
-        screen.main([])
 
 
 @pytest.mark.long
@@ -331,28 +243,3 @@ def test_a_trajectory_whose_question_is_not_listed_is_judged_by_its_own_text(
 ) -> None:
     stranger = question("q9", TEST.question)
     assert set(screened([TEST], [trajectory(stranger, "Hm.")])) == {"q9/coa/0"}
-
-
-def test_the_figures_count_every_reason_of_every_kind(screened: Screened) -> None:
-    screened([question("q1", "Who?", "nq"), TEST])
-    figures = json.loads(Path("metrics/screen.json").read_text())
-    assert figures["evaluation_questions"] == 1
-    assert figures["question"] == {
-        "marked": 1,
-        "evaluation_question": 0,
-        "evaluation_ngram": 0,
-        "evaluation_near": 0,
-        "near_duplicate": 0,
-    }
-    assert figures["near_from"] == {"test": 0.7}
-    assert figures["compared_with"] == "1 questions of test"
-    assert figures["evaluation_sets"] == {"test": 1}
-    others = {"compared_with", "evaluation_questions", "evaluation_sets", "near_from"}
-    assert set(figures) == {*others, *map(str, RowKind)}
-
-
-def test_batches_are_bounded_in_rows_and_in_text() -> None:
-    rows = [ScreenedRow(str(i), "q", "", "x" * (3_000_000 if i < 4 else 1)) for i in range(2500)]
-    made = list(batches(iter(rows)))
-    assert [row for batch in made for row in batch] == rows
-    assert [len(batch) for batch in made] == [2, 2, 1000, 1000, 496]

@@ -1,7 +1,5 @@
 """One row in the terminal: its steps in colour, and no text that acts on the terminal."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,27 +42,8 @@ def test_a_trajectory_is_printed_with_its_grade(
     assert not {"\x1b", "\x07"} & set(printed)
 
 
-def test_a_pair_is_printed_with_both_sides(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["q1/coa/0/3", "file=data/branch/pairs.parquet"])
-    printed = capsys.readouterr().out
-    assert printed.index("── shared") < printed.index("── chosen: right")
-    assert printed.index("── chosen: right") < printed.index("── rejected: wrong")
-
-
 def test_a_row_that_is_not_there_and_a_missing_id_are_errors(run: Path) -> None:
     with pytest.raises(InputError, match="no file has a row 'q9'"):
         main(["q9"])
     with pytest.raises(ConfigError, match="name one row"):
         main([])
-
-
-def test_a_reader_that_stops_early_is_met_in_silence(run: Path, root: Path) -> None:
-    command = f"{sys.executable} -m coa.show q1/coa/0 | head -1"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.startswith("q1/coa/0")
-    assert "Traceback" not in done.stderr

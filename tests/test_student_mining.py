@@ -21,7 +21,7 @@ from coa.records.question import Question
 from coa.records.sets import AssembleParams
 from coa.records.trajectory import Step, fork_id
 from coa.records.worth import ArmSample, estimate_worth
-from coa.settings.params import Params, write_profiles
+from coa.settings.params import Params
 from coa.store import tables
 from coa.store.files import STUDENT_ASSEMBLED, STUDENT_BRANCHED, STUDENT_GRADED
 from curate import student_pairs
@@ -33,7 +33,6 @@ from tests.sample_records import make_graded, make_pair, make_trajectory
 from tests.settings_support import every_setting
 
 ROOT = Path(__file__).parent.parent
-STUDENT_PAIRS = ("student_analyse", "student_branch", "student_pairs")
 OWN_PAIRS = [
     "pipeline.training=[pretrain,sft1,sft2]",
     "pipeline.student=sft2",
@@ -60,14 +59,6 @@ def stages_of(*overrides: str) -> dict[str, Any]:
 @pytest.fixture
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-
-
-@pytest.mark.usefixtures("in_root")
-def test_a_student_mines_only_where_the_profile_asks_for_it() -> None:
-    assert not set(STUDENT_PAIRS) & set(stages_of())
-    assert set(STUDENT_PAIRS) <= set(stages_of("pipeline.student_pairs=20"))
-    without = ["pipeline.student_pairs=20", "pipeline.student=null"]
-    assert not set(STUDENT_PAIRS) & set(stages_of(*without))
 
 
 @pytest.mark.usefixtures("in_root")
@@ -105,13 +96,6 @@ def test_sft1_comes_after_the_student_whose_pairs_it_reads() -> None:
     assert {"${train.sft1.init}", "${train.sft1.pairs}"} <= set(deps)
 
 
-@pytest.mark.usefixtures("in_root")
-def test_a_student_cannot_be_trained_on_what_it_has_yet_to_write() -> None:
-    circle = [*OWN_PAIRS, "train.sft1.init=data/train/pretrain", "train.sft2.init=data/train/sft1"]
-    with pytest.raises(ConfigError, match="sft1 is trained on what the student wrote"):
-        stages_of(*circle)
-
-
 def test_a_student_may_be_a_model_that_another_run_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,20 +108,6 @@ def test_a_student_may_be_a_model_that_another_run_trained(
     stages = stages_of(*other)
     assert "data/train/earlier" in stages["student_branch"]["deps"]
     assert "index" in stages
-
-
-@pytest.mark.usefixtures("in_root")
-def test_the_profile_of_decisions_trains_sft1_after_sft2_on_its_own_pairs(tmp_path: Path) -> None:
-    profiles = [ROOT / f"conf/{name}.yaml" for name in ("microworld_priced", "decisions")]
-    write_profiles(profiles, tmp_path / "params.yaml")
-    plan = Plan(Params.load("pipeline", (), tmp_path / "params.yaml"))
-    assert plan.student_sets == ["cot_a"]
-    files = ["init", "pairs", "trajectories[0]", "trajectories[1]"]
-    assert plan.inputs("sft1") == [f"${{train.sft1.{name}}}" for name in files]
-    rows = OmegaConf.load(tmp_path / "params.yaml").table.rows
-    assert list(rows)[:4] == ["pretrain_cot", "pretrain_react", "sft2", "sft1"]
-    assert set(list(rows)[:4]) == {row.name for row in plan.evaluations}
-    assert rows.sft1 == "SFT 2 + its own decisions"
 
 
 @pytest.fixture
@@ -213,15 +183,6 @@ def test_a_pair_that_touches_an_evaluation_set_and_a_copy_are_left_out_with_thei
     assert sum(taken) == 2
 
 
-def test_a_student_that_mined_nothing_leaves_an_empty_set_and_a_warning(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_pairs([])
-    assert "0 of 12 train" in student_pairs.main([])
-    assert "WARNING: there is no pair to train on" in capsys.readouterr().err
-    assert read_set("train") == read_set("validation") == []
-
-
 def test_the_lineage_of_a_students_pair_names_its_stages_and_its_model(project: Path) -> None:
     pair = mined(QUESTIONS[0], PairKind.ACT_IS_BETTER, "I recall it")
     parent_id = pair.trajectory_id
@@ -243,27 +204,3 @@ def test_the_lineage_of_a_students_pair_names_its_stages_and_its_model(project: 
     assert "by the stage student_branch with data/train/sft2, correct" in facts["chosen"]
     assert "by the stage student_sample with m" in facts["rejected"]
     assert dict(found[f"question {pair.question_id}"])["asks"] == QUESTIONS[0].question
-
-
-def test_shuffled_sides_change_places_in_about_half_of_the_pairs() -> None:
-    pair = mined(QUESTIONS[0], PairKind.ACT_IS_BETTER)
-    pairs = [replace(pair, pair_id=f"q{number}/coa/0/9") for number in range(200)]
-    shuffled = [student_pairs.shuffle_sides(each) for each in pairs]
-    moved = [new for new, old in zip(shuffled, pairs, strict=True) if new != old]
-    assert 70 < len(moved) < 130
-    for each in moved:
-        assert (each.chosen, each.rejected) == (pair.rejected, pair.chosen)
-        assert (each.chosen_id, each.rejected_id) == (pair.rejected_id, pair.chosen_id)
-        assert each.kind is PairKind.THINK_IS_BETTER
-        assert each.worth is None
-    assert shuffled == [student_pairs.shuffle_sides(each) for each in pairs]
-
-
-def test_a_control_set_holds_the_same_pairs_with_sides_exchanged(project: Path) -> None:
-    write_pairs([mined(QUESTIONS[i], list(PairKind)[i % 2], f"I recall {i}") for i in range(40)])
-    student_pairs.main([])
-    usual = {pair.pair_id: pair for split in ("train", "validation") for pair in read_set(split)}
-    student_pairs.main(["shuffles_sides=true"])
-    control = [pair for split in ("train", "validation") for pair in read_set(split)]
-    assert {pair.pair_id for pair in control} == set(usual)
-    assert control == [student_pairs.shuffle_sides(usual[pair.pair_id]) for pair in control]

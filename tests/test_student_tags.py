@@ -57,22 +57,6 @@ def whole_text(tokenizer: Any) -> tuple[int, ...]:
     return tuple(tokenizer(TEXT, add_special_tokens=False)["input_ids"])
 
 
-def test_a_space_and_a_tag_are_one_token(joined: Any) -> None:
-    tokens = tokens_of(joined, tokenise(PROMPT, STEPS, PieceEncoder(joined)))
-    assert " " not in tokens
-    for tag in ("<begin_search>", "</end_search>", "</search_result>"):
-        assert f" {tag}" in tokens
-        assert tag not in tokens
-
-
-def test_a_student_of_the_default_world_writes_the_space_apart(apart: Any) -> None:
-    tokens = tokens_of(apart, tokenise(PROMPT, STEPS, PieceEncoder(apart)))
-    assert tokens.count(" ") == 3
-    place = tokens.index("<begin_search>")
-    assert tokens[place - 2 : place] == [".", " "]
-    assert not [token for token in apart.get_vocab() if token.startswith(" <")]
-
-
 @pytest.mark.parametrize("name", ["joined", "apart"])
 def test_pieces_give_the_ids_of_the_whole_text(name: str, request: pytest.FixtureRequest) -> None:
     tokenizer = request.getfixturevalue(name)

@@ -12,19 +12,16 @@ import pyarrow as pa
 import pytest
 
 from coa.errors import InputError
-from coa.records.pairs import PreferencePair
 from coa.records.question import Question
 from coa.records.trajectory import (
     Author,
-    Mode,
     Outcome,
-    Sampling,
     Step,
     StepKind,
-    StopReason,
     Trajectory,
 )
 from coa.store import tables
+from tests.sample_records import make_trajectory
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,11 +36,8 @@ def trajectory(index: int = 0) -> Trajectory:
         Outcome.OK,
         ("p1", "p2"),
     )
-    sampling = Sampling(0.6, 1.0, 3)
-    ids = (f"q/coa/{index}", "q", Mode.COA, index, "Who?", "prompt")
-    return Trajectory(
-        *ids, (step,), StopReason.ANSWERED, "m", sampling, "hash", "fp", 1, 2, 3, 4, 5
-    )
+    question = Question("q", "Who?", ("Ada",), "train")
+    return make_trajectory(question, (step,), trajectory_id=f"q/coa/{index}", index=index)
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:
@@ -56,18 +50,6 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         tables.write_table(tmp_path / name, Trajectory, map(trajectory, range(1200)))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_polars_reads_the_columns(tmp_path: Path) -> None:
-    tables.write_table(tmp_path / "t.parquet", Trajectory, [trajectory()])
-    frame = pl.read_parquet(tmp_path / "t.parquet")
-    assert frame["steps"][0][0]["passages"] == ["p1", "p2"]
-    assert frame["sampling"][0]["seed"] == 3
-
-
-def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
-    tables.write_table(tmp_path / "t.parquet", PreferencePair, [])
-    assert list(tables.read_table(tmp_path / "t.parquet", PreferencePair)) == []
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
@@ -103,12 +85,6 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"t\.parquet"):
         list(tables.read_table(path, Trajectory))
-
-
-def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
-    pl.DataFrame({"question_id": ["a"]}).write_parquet(tmp_path / "t.parquet")
-    with pytest.raises(InputError, match="lacks the column 'question'"):
-        list(tables.read_table(tmp_path / "t.parquet", Question))
 
 
 def test_a_file_of_another_schema_version_is_refused(tmp_path: Path) -> None:
@@ -190,10 +166,3 @@ def test_reading_holds_a_group_of_rows_and_not_the_file(tmp_path: Path) -> None:
         most = max(most, pa.total_allocated_bytes() - before)
     assert path.stat().st_size > 10_000_000
     assert most < path.stat().st_size / 3
-
-
-def test_the_footer_tells_one_file_from_another(tmp_path: Path) -> None:
-    for name, count in (("a", 2), ("b", 3), ("c", 2)):
-        tables.write_table(tmp_path / name, Trajectory, [trajectory(i) for i in range(count)])
-    assert tables.footer(tmp_path / "a") == tables.footer(tmp_path / "c")
-    assert tables.footer(tmp_path / "a") != tables.footer(tmp_path / "b")

@@ -6,16 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from coa.terminal import printable
-
 HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b31md\u202ee\u2066f\rg\ud83d"
 SHOWN = r"a\x1b[2Jb\x1b]0;title\x07c\x9b31md\u202ee\u2066f\x0dg\ud83d"
-
-
-def test_what_acts_on_a_terminal_is_spelled_out_and_the_rest_stays() -> None:
-    assert printable(HOSTILE) == SHOWN
-    plain = "Zürich 東京 نص\n\ttab, \\x1b as it is written"
-    assert printable(plain) == plain
 
 
 COMMAND = """

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,22 @@ pytestmark = [
     ),
 ]
 
-from coa.errors import CoaError, ConfigError, InputError  # noqa: E402
+from coa.errors import ConfigError, InputError  # noqa: E402
 from coa.policy.chat_templates import own_template  # noqa: E402
-from coa.policy.local.model import LocalSettings, load_tokenizer  # noqa: E402
+from coa.policy.local.model import load_tokenizer  # noqa: E402
 from coa.policy.prompts import Prompt  # noqa: E402
 from coa.records import protocol  # noqa: E402
-from coa.records.graded import GradedTrajectory, grade_trajectory  # noqa: E402
-from coa.records.pairs import PairKind, PreferencePair  # noqa: E402
+from coa.records.graded import GradedTrajectory  # noqa: E402
+from coa.records.pairs import PreferencePair  # noqa: E402
 from coa.records.question import Question  # noqa: E402
 from coa.records.tokens import PieceEncoder  # noqa: E402
-from coa.records.trajectory import Author, Mode, Outcome, Sampling, Step, StopReason, Trajectory  # noqa: E402
-from coa.rollout.factory import PolicyKind, TeacherParams, template_of  # noqa: E402
+from coa.records.trajectory import Author, Outcome, Step  # noqa: E402
 from coa.search import Passage  # noqa: E402
 from coa.store import tables  # noqa: E402
 from coa.student.settings import TrainParams  # noqa: E402
 from coa.student.small import END  # noqa: E402
 from scripts import tiny_base  # noqa: E402
-from train.base import read_window  # noqa: E402
+from tests.sample_records import make_graded, make_pair  # noqa: E402
 from train.encode import Encoder  # noqa: E402
 from train.run import main  # noqa: E402
 
@@ -76,50 +74,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trajectory(i: int) -> GradedTrajectory:
     asked = Question(f"q{i}", f"Who directed film {i}?", ("Miyazaki",), "train", "bridge", 1)
-    made = Trajectory(
-        f"q{i}/coa/0",
-        f"q{i}",
-        Mode.COA,
-        0,
-        asked.question,
-        "prompt",
-        STEPS,
-        StopReason.ANSWERED,
-        "m",
-        Sampling(),
-        "hash",
-        "fp",
-        1,
-        10,
-        5,
-        2,
-        1,
-    )
-    return grade_trajectory(made, asked)
+    return make_graded(asked, STEPS)
 
 
 def pair(i: int) -> PreferencePair:
     wrong = protocol.parse_policy("Maybe Ångström.\n</think>\n\n\\boxed{Ångström}")
-    return PreferencePair(
-        f"q{i}/coa/0/11",
-        f"q{i}",
-        f"q{i}/coa/0",
-        PairKind.ACT_IS_BETTER,
-        11,
-        f"Who directed film {i}?",
-        "prompt",
-        STEPS[:1],
-        STEPS[1:],
-        wrong,
-        "c",
-        "r",
-        1,
-        1,
-        1,
-        0,
-        "m",
-        "fp",
-    )
+    parent = trajectory(i).trajectory
+    return make_pair(parent, STEPS[1:], wrong, point=11, prefix=STEPS[:1])
 
 
 @pytest.fixture
@@ -158,12 +119,6 @@ def written_by_policy(steps: tuple[Step, ...]) -> str:
     return "".join(step.text for step in steps if step.author is Author.POLICY)
 
 
-def test_the_tokenizer_knows_no_tag_as_a_token(base: Path) -> None:
-    tokenizer = load_tokenizer(str(base))
-    for tag in protocol.all_tags(("search",)):
-        assert len(tokenizer.tokenize(tag)) > 1
-
-
 def test_what_is_trained_is_what_the_policy_wrote_though_tags_are_cut(
     base: Path, root: Path
 ) -> None:
@@ -195,10 +150,6 @@ def test_a_chain_runs_on_it_with_its_own_chat_template(project: Path, base: Path
     assert (project / "data/train/sft3/model.safetensors").is_file()
 
 
-def test_what_is_read_of_its_files_is_what_the_libraries_read(base: Path) -> None:
-    assert read_window(base) == 256
-
-
 def test_a_base_that_reads_less_than_rows_may_have_is_refused_before_it_is_copied(
     project: Path,
 ) -> None:
@@ -218,15 +169,3 @@ def test_rft_refuses_an_empty_set_of_the_students_and_trains_without_it(project:
         main([*start, f"train.rft.trajectories=[{SET},{students}]"])
     assert f"take {students} out of train.rft.trajectories" in empty.value.details["what to do"]
     assert "2 steps on 10 rows" in main(start)
-
-
-def test_an_empty_template_of_a_model_in_this_process_is_its_own(base: Path) -> None:
-    params = TeacherParams(PolicyKind.LOCAL, chat_template="", local=LocalSettings(str(base)))
-    assert template_of(params) == own_template(load_tokenizer(str(base)))
-    assert template_of(replace(params, chat_template="{prompt}")) == "{prompt}"
-
-
-@pytest.mark.parametrize("arguments", [["out=x"], ["corpus=x"], ["corpus=x", "out=y", "window=z"]])
-def test_arguments_that_are_missing_or_wrong_are_an_error(arguments: list[str]) -> None:
-    with pytest.raises(CoaError, match="cannot read the arguments"):
-        tiny_base.main(arguments)

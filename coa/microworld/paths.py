@@ -38,16 +38,6 @@ class Path(NamedTuple):
     """The age that a question of the kind `turned` asks about."""
 
 
-def split_paths(world: World, split: Group) -> dict[str, list[Path]]:
-    """List the paths that begin at a split's own entities.
-
-    Returns:
-        The paths by the number of their hops ("1" to "4"), by `comparison` and by `same`; where
-        people have a year of birth, also by `age` and by `turned`.
-    """
-    return _paths(world, split)
-
-
 def known_paths(world: World, split: Group) -> dict[str, list[Path]]:
     """List the paths through known facts that this split may ask, by the keys of `split_paths`."""
     rng = random.Random(f"{world.settings.seed}/known")
@@ -55,7 +45,7 @@ def known_paths(world: World, split: Group) -> dict[str, list[Path]]:
     share_before = sum(_KNOWN_SHARES[earlier] for earlier in earlier_splits)
     share_after = share_before + _KNOWN_SHARES[split]
     dealt = {}
-    for key, paths in _paths(world, Group.KNOWN).items():
+    for key, paths in split_paths(world, Group.KNOWN).items():
         rng.shuffle(paths)
         start = round(share_before * len(paths))
         end = round(share_after * len(paths))
@@ -63,7 +53,13 @@ def known_paths(world: World, split: Group) -> dict[str, list[Path]]:
     return dealt
 
 
-def _paths(world: World, group: Group) -> dict[str, list[Path]]:
+def split_paths(world: World, group: Group) -> dict[str, list[Path]]:
+    """List the paths that begin at a group's own entities.
+
+    Returns:
+        The paths by the number of their hops ("1" to "4"), by `comparison` and by `same`; where
+        people have a year of birth, also by `age` and by `turned`.
+    """
     found: dict[str, list[Path]] = {}
     for hops in range(1, _MAX_HOPS + 1):
         found[str(hops)] = []

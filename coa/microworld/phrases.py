@@ -7,16 +7,15 @@ them.
 import re
 from collections.abc import Iterator, Sequence
 
-from coa.policy.teacher.sentences import BOX_OPEN, RESULT, PhraseKind, Sentences, Utterance
+from coa.policy.teacher.sentences import PhraseKind, Sentences, Utterance
 
-NOT_FOUND = "Not found."
 SENTENCES = Sentences(
     {
         PhraseKind.NEED: ("I need the {}.",),
         PhraseKind.RECALL: ("I recall {}.",),
         PhraseKind.GUESS: ("Maybe {}.",),
         PhraseKind.READ: ("It says {}.",),
-        PhraseKind.NOT_FOUND: (NOT_FOUND,),
+        PhraseKind.NOT_FOUND: ("Not found.",),
         PhraseKind.COMPARE: ("Here {}.",),
         PhraseKind.ANSWER: ("So the answer is {}.",),
     },
@@ -27,18 +26,6 @@ AFTER = "{} is after {}"
 EQUAL = "{} is the same as {}"
 DIFFERENT = "{} differs from {}"
 EQUATION = "{} is {}"
-WORDING = (
-    *(wording for wordings in SENTENCES.wordings.values() for wording in wordings),
-    BEFORE,
-    AFTER,
-    EQUAL,
-    DIFFERENT,
-    RESULT,
-    "{} of {}",
-    BOX_OPEN,
-    "}",
-)
-"""All words that trajectories add to names and relations."""
 _VALUE_AT_END = re.compile(r"((?:[A-Z]\w+ )?\w+)\.(?=\s|$)")
 
 

@@ -3,7 +3,6 @@
 The two are inverse, so plans need not be stored beside the questions.
 """
 
-import itertools
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,14 +25,10 @@ OPENINGS = (
 _WHICH = "Which film is {}, {} or {}?"
 _WHETHER = "Do {} and {} have the same {}?"
 _OF_THE = " of the "
-WORDING = (*itertools.chain(*OPENINGS), _WHICH, "older newer", _WHETHER, "yes no", _OF_THE)
-"""All words that questions and their answers add to names and nouns."""
 _AGE = "How old was {} when {} premiered?"
 _TURNED = "In which year did {} turn {}?"
 AGES = range(18, 61)
 """The ages that a question can ask about."""
-CALCULATION_WORDING = (_AGE, _TURNED)
-"""The words of the questions that need a calculation."""
 _ANY_OPENING = "|".join(opening for opening, _ in OPENINGS)
 _CHAIN = re.compile(rf"(?:{_ANY_OPENING})(?P<nouns>.+) of (?P<entity>[^?.]+)[?.]")
 _COMPARISON = re.compile(r"Which film is (?P<kind>older|newer), (?P<a>.+) or (?P<b>.+)\?")
@@ -117,12 +112,6 @@ def calculate(expression: str) -> int:
     return int(first) + int(second) if sign == "+" else int(first) - int(second)
 
 
-def asked_age(question: str) -> int:
-    """Read the age that a question of the kind `turned` asks about; 0 in any other question."""
-    asked = _TURNED_ASKED.fullmatch(question)
-    return int(asked["age"]) if asked else 0
-
-
 def make_plan(world: World, question: str, question_id: str = "") -> Plan:
     """Find the facts that a question needs, from its text.
 
@@ -132,7 +121,8 @@ def make_plan(world: World, question: str, question_id: str = "") -> Plan:
     try:
         kind, steps = _read(question)
         facts = tuple(_follow(world, steps))
-        return Plan(question_id, question, kind, facts, asked_age(question))
+        asked = _TURNED_ASKED.fullmatch(question)
+        return Plan(question_id, question, kind, facts, age=int(asked["age"]) if asked else 0)
     except KeyError as error:
         raise UnknownQuestionError(
             "the question was not made from this world",

@@ -49,8 +49,6 @@ _PROMPTED_SHARE = 0.5
 QUESTION = "Question: {}\n\n"
 REACT = ("Thought: {}\n", "Action: search[{}]\n", "Observation: {}\n", "Answer: {}")
 """The lines of a ReAct transcript (Yao et al., arXiv 2210.03629)."""
-WORDING = (QUESTION, *REACT)
-"""All words that these texts add to trajectories and passages."""
 NOTATION = "Like {}\n"
 """A line that shows how a call is written, by itself."""
 _NOTATION_LINES = (2, 3, 4)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from coa.errors import ConfigError
 from coa.microworld.names import Category
 from coa.microworld.paths import Path, known_paths, split_paths
-from coa.microworld.plans import Plan, PlanKind, make_plan, question_text
+from coa.microworld.plans import Plan, PlanKind, question_text
 from coa.microworld.relations import RELATIONS
 from coa.microworld.world import SPLITS, Group, World
 from coa.records.question import Question
@@ -64,7 +64,7 @@ _HELD_OUT = QuestionMix(
     comparison=0.12,
     same=0.05,
 )
-DEFAULT_MIX = {
+_MIXES = {
     Group.TRAIN: QuestionMix(known_share=0.30),
     Group.VALIDATION: _HELD_OUT,
     Group.TEST: _HELD_OUT,
@@ -75,13 +75,10 @@ A student that should learn when not to search needs more questions that need no
 """
 
 
-def make_questions(
-    world: World, split: Group, count: int, seed: int, mix: QuestionMix | None = None
-) -> list[Question]:
+def make_questions(world: World, split: Group, count: int, seed: int) -> list[Question]:
     """Draw `count` questions of a split, all different, in random order.
 
-    Without a mix, the split's default is used, with the world's share of calculations. A kind that
-    has too few paths for its weight gives its share to the others.
+    A kind that has too few paths for its weight gives its share to the others.
 
     Raises:
         ConfigError: the world has fewer paths than that, or the group is not a split.
@@ -90,22 +87,13 @@ def make_questions(
         raise ConfigError(
             "only a split has questions", expected=f"one of {', '.join(SPLITS)}", got=split
         )
-    mix = mix or DEFAULT_MIX[split].with_calculations(world.settings.calculation_share)
+    mix = _MIXES[split].with_calculations(world.settings.calculation_share)
     rng = random.Random(f"{seed}/questions/{split}")
     num_known = round(count * mix.known_share)
     drawn = _draw_paths(known_paths(world, split), mix, num_known, rng)
     drawn += _draw_paths(split_paths(world, split), mix, count - num_known, rng)
     rng.shuffle(drawn)
     return [_ask(path, split, index, rng) for index, path in enumerate(drawn)]
-
-
-def plan_question(world: World, question: Question) -> Plan:
-    """Find the facts that a question needs.
-
-    Raises:
-        InputError: the question was not made from this world.
-    """
-    return make_plan(world, question.question, question.question_id)
 
 
 def _ask(path: Path, split: Group, index: int, rng: random.Random) -> Question:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from coa.errors import ConfigError
-from coa.microworld.faults import FaultShares, PassageFault, check_shares, draw_faults
 from coa.microworld.names import POOLS, VALUES, Category, all_names
 from coa.microworld.relations import (
     ASIDES,
@@ -60,6 +59,32 @@ class GroupSize:
     """Companies."""
     city: int
     """Cities."""
+
+
+class PassageFault(StrEnum):
+    """What is wrong with what the corpus states about a known fact.
+
+    Real search has such faults too, so a search for what one knows has a risk.
+    """
+
+    STALE = "stale"
+    """The only passage states a wrong value."""
+    CONTRADICTED = "contradicted"
+    """One passage states the right value, another one a wrong value."""
+    DISTRACTED = "distracted"
+    """No passage states it; two passages state the same of similar names."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultShares:
+    """The shares of the known facts whose passages mislead; together at most 1."""
+
+    stale: float = 0.0
+    """Share whose only passage states a wrong value."""
+    contradicted: float = 0.0
+    """Share about which one passage is right and another one wrong."""
+    distracted: float = 0.0
+    """Share that no passage states; two passages state the same of similar names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +170,17 @@ class World:
 
     def passage_faults(self) -> dict[tuple[str, str], PassageFault]:
         """Choose the known facts whose passages mislead, by entity and relation."""
-        known = [key for key, fact in self.facts.items() if self.is_known(fact)]
-        return draw_faults(known, self.settings.faults, self.settings.seed)
+        rng = random.Random(f"{self.settings.seed}/faults")
+        shares = self.settings.faults
+        kinds = (*PassageFault, None)
+        weights = [shares.stale, shares.contradicted, shares.distracted]
+        weights.append(1 - sum(weights))
+        chosen = {}
+        for key, fact in self.facts.items():
+            fault = rng.choices(kinds, weights)[0] if self.is_known(fact) else None
+            if fault is not None:
+                chosen[key] = fault
+        return chosen
 
     def passages(self) -> list[Passage]:
         """Write the corpus: a sentence for every fact, and distractors.
@@ -169,7 +203,14 @@ def make_world(settings: WorldSettings) -> World:
         ConfigError: a group is too small, there are too few words for so many names, or the shares
             of misleading passages or of calculations are no shares.
     """
-    check_shares(settings.faults)
+    shares = (settings.faults.stale, settings.faults.contradicted, settings.faults.distracted)
+    if min(shares) < 0 or sum(shares) > 1:
+        raise ConfigError(
+            "the shares of misleading passages are no shares",
+            where="microworld.world.faults",
+            expected="none below 0, together at most 1",
+            got=settings.faults,
+        )
     if not 0 <= settings.calculation_share < 1:
         raise ConfigError(
             "the share of calculations is no share",

@@ -121,11 +121,7 @@ def _fold(text: str) -> str:
     text = _RAISED.sub(r" \g<0>", text).translate(_FOLDED)
     text = unicodedata.normalize("NFKC", text).translate(_FOLDED).casefold()
     text = unicodedata.normalize("NFKC", text)
-    return _FOREIGN_DIGIT.sub(_ascii_digit, text)
-
-
-def _ascii_digit(digit: re.Match[str]) -> str:
-    return str(unicodedata.decimal(digit[0]))
+    return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
 
 
 def _mark_numbers(text: str) -> str:

@@ -141,17 +141,8 @@ def make_pair(
 ) -> PreferencePair:
     """Make the pair of two continuations of a trajectory's first `point` characters.
 
-    Args:
-        parent: The trajectory that was forked.
-        point: Where the two sides part.
-        chosen: The side that is right: the parent or a fork of it.
-        rejected: The side that is wrong: the parent or a fork of it.
-        prompt: The prompt that offers the tool; without it there is no choice to teach.
-        act: The continuations that acted.
-        think: The continuations that reasoned on.
-        by_turn: Whether a side's arm is that of its whole first turn (`arm_of`).
-        tool: The tool in question.
-        worth: What calling it is worth there, where that was estimated.
+    Each side is the parent or a fork of it. The prompt offers the tool, because without it there is
+    no choice to teach. `by_turn` says whether a side's arm is that of its whole first turn.
 
     Raises:
         InputError: The sides do not differ in whether the tool is called at the point.
@@ -161,13 +152,24 @@ def make_pair(
     rejected_side = side_of(rejected, point)
     pair_id = f"{parent.trajectory_id}/{point}"
     chosen_arm = arm_of(chosen_side, by_turn=by_turn)
-    _require_both_arms(pair_id, chosen_arm, arm_of(rejected_side, by_turn=by_turn))
+    rejected_arm = arm_of(rejected_side, by_turn=by_turn)
+    if {chosen_arm, rejected_arm} != set(Arm):
+        raise InputError(
+            "the two sides of a pair do not differ in whether a tool is called",
+            where=pair_id,
+            expected=f"one side for each arm: {', '.join(Arm)}",
+            got=f"chosen: {chosen_arm}, rejected: {rejected_arm}",
+            fix="pair only continuations that took their own arm (coa.records.pairs.arm_of)",
+        )
+    act_is_better = chosen_arm is Arm.ACT
     other = rejected if chosen is parent else chosen
+    # A trajectory without tools has no fingerprint of a search.
+    fingerprints = [it.search_fingerprint for it in (parent, chosen, rejected)]
     return PreferencePair(
         pair_id=pair_id,
         question_id=parent.question_id,
         trajectory_id=parent.trajectory_id,
-        kind=_kind_of(chosen_arm),
+        kind=PairKind.ACT_IS_BETTER if act_is_better else PairKind.THINK_IS_BETTER,
         point=point,
         question=parent.question,
         prompt=prompt,
@@ -181,23 +183,11 @@ def make_pair(
         num_think=think.total,
         num_think_correct=think.correct,
         model=parent.model,
-        search_fingerprint=_search_fingerprint(parent, chosen, rejected),
+        search_fingerprint=next(filter(None, fingerprints), ""),
         fork_model=other.model,
         tool=tool,
         worth=worth,
     )
-
-
-def _kind_of(chosen: Arm | None) -> PairKind:
-    return PairKind.ACT_IS_BETTER if chosen is Arm.ACT else PairKind.THINK_IS_BETTER
-
-
-def _search_fingerprint(*trajectories: Trajectory) -> str:
-    """Return the first fingerprint of a search; a trajectory without tools has none."""
-    for trajectory in trajectories:
-        if trajectory.search_fingerprint:
-            return trajectory.search_fingerprint
-    return ""
 
 
 def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:
@@ -209,13 +199,8 @@ def side_of(trajectory: Trajectory, point: int) -> tuple[Step, ...]:
 def arm_of(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
     """Tell which arm a side took: it acts at once, or it thinks without any tool to its end.
 
-    Args:
-        side: The steps after the point.
-        by_turn: See `first_move`.
-
-    Returns:
-        The arm; None where the scaffold's text comes first, or where the side thinks first and acts
-        later: such a side says nothing of whether to act.
+    None where the scaffold's text comes first, or where the side thinks first and acts later: such
+    a side says nothing of whether to act.
     """
     move = first_move(side, by_turn=by_turn)
     if move is Arm.THINK and any(step.kind is StepKind.ACTION for step in side):
@@ -226,15 +211,10 @@ def arm_of(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
 def first_move(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
     """Tell whether a side acts or thinks first, by its first step that is not blank.
 
-    Args:
-        side: The steps after the point.
-        by_turn: Whether a thought may come first, as where a fork stands between two turns: then a
-            side acts whose first turn ends in an action.
-
-    Returns:
-        The arm; None where the scaffold's text comes first. An inserted trigger that the policy
-        never closed is not a call, and what follows it is not reasoning that the policy would have
-        begun by itself.
+    With `by_turn` a thought may come first, as where a fork stands between two turns: then a side
+    acts whose first turn ends in an action. None where the scaffold's text comes first: an inserted
+    trigger that the policy never closed is not a call, and what follows it is not reasoning that
+    the policy would have begun by itself.
     """
     for step in side:
         is_passed = by_turn or not step.text.strip()
@@ -244,14 +224,3 @@ def first_move(side: Sequence[Step], *, by_turn: bool = False) -> Arm | None:
             return None
         return Arm.ACT if step.kind is StepKind.ACTION else Arm.THINK
     return Arm.THINK
-
-
-def _require_both_arms(pair_id: str, chosen: Arm | None, rejected: Arm | None) -> None:
-    if {chosen, rejected} != set(Arm):
-        raise InputError(
-            "the two sides of a pair do not differ in whether a tool is called",
-            where=pair_id,
-            expected=f"one side for each arm: {', '.join(Arm)}",
-            got=f"chosen: {chosen}, rejected: {rejected}",
-            fix="pair only continuations that took their own arm (coa.records.pairs.arm_of)",
-        )

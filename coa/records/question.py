@@ -41,7 +41,7 @@ class Question:
 
 
 def told_answers(question: Question) -> tuple[str, ...]:
-    """Return what a script that is told the answers may say: those, or all that a rubric wants."""
+    """Return what a script that knows the answers may say: those, or all that a rubric wants."""
     criteria = "; ".join(criterion.text for criterion in question.rubric)
     return question.gold_answers or (criteria,)
 

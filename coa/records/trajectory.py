@@ -225,8 +225,9 @@ def merge_thoughts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Join a thought that was cut at the end of a fork's prefix with its continuation."""
     merged: list[Step] = []
     for step in steps:
-        if merged and _continues_thought(merged[-1], step):
-            last = merged[-1]
+        last = merged[-1] if merged else step
+        is_thought = last.kind is step.kind is StepKind.THOUGHT
+        if merged and is_thought and last.author is step.author:
             own = last.transcribed
             if own is None and step.transcribed is not None:
                 own = last.text + step.transcribed
@@ -234,8 +235,3 @@ def merge_thoughts(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         else:
             merged.append(step)
     return tuple(merged)
-
-
-def _continues_thought(last: Step, step: Step) -> bool:
-    both_are_thoughts = last.kind is step.kind is StepKind.THOUGHT
-    return both_are_thoughts and last.author is step.author

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 MOST_TOKENS = 1_000_000_000
-"""A server that tells more tokens for one call is wrong; tables hold no number of any size."""
+"""A server that reports more tokens for one call is wrong; tables hold no number of any size."""
 _MOST_DOLLARS = 1_000_000.0
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 """A number of tokens in a journal."""
@@ -83,7 +83,7 @@ def _count(found: Mapping[str, Any], name: str) -> int:
 
 
 def read_count(value: object) -> int | None:
-    """Return what a server tells as a number of tokens; None where it is no such number."""
+    """Return what a server reports as a number of tokens; None where it is no such number."""
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if 0 <= value <= MOST_TOKENS else None

@@ -35,7 +35,7 @@ RIGHT: dict[JudgeVerdict, bool | None] = {
     JudgeVerdict.UNREADABLE: None,
     JudgeVerdict.FAILED: None,
 }
-"""Whether the answer is right by each verdict; None where the judge did not tell."""
+"""Whether the answer is right by each verdict; None where the judge did not say."""
 
 
 @dataclass(frozen=True, slots=True)

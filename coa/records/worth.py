@@ -57,11 +57,7 @@ class Worth:
 def estimate_worth(act: ArmSample, think: ArmSample, price: float, confidence: float) -> Worth:
     """Estimate the worth of acting from the continuations of both arms.
 
-    Args:
-        act: The continuations that acted at the point.
-        think: Those that reasoned on.
-        price: What one search takes, in shares of a right answer.
-        confidence: Of the interval, between 0 and 1.
+    The price of one search is in shares of a right answer, the confidence between 0 and 1.
     """
     cost = price * (act.mean_searches - think.mean_searches)
     difference = act.success - think.success

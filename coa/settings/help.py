@@ -131,7 +131,7 @@ def enums_of(hint: Any) -> list[EnumType]:
 
 
 def type_of(hint: Any) -> str:
-    """Name the type of a setting; an enum by its name, under which its values stand."""
+    """Name the type of a setting; an enum by its name, below which its values are listed."""
     origin = get_origin(hint)
     if isinstance(hint, UnionType):
         present = [part for part in get_args(hint) if part is not NoneType]

@@ -101,11 +101,7 @@ _TABLES = {file for place in PLACES for file in place.files}
 
 
 def check_folder(out: str, command: str) -> None:
-    """Refuse an output folder that is a file, or that is another command's.
-
-    Args:
-        out: The folder under data/.
-        command: The module of the command that writes into it.
+    """Refuse an output folder that is a file, or that is not the place of this command's module.
 
     Raises:
         ConfigError: The path names a file, or none that metrics can be named after.
@@ -126,11 +122,7 @@ def check_folder(out: str, command: str) -> None:
 
 
 def check_file(out: str, command: str) -> None:
-    """Refuse an output file that is a folder, or that is another command's.
-
-    Args:
-        out: The file under data/.
-        command: The module of the command that writes it.
+    """Refuse an output file that is a folder, or that is not the place of this command's module.
 
     Raises:
         ConfigError: The path does not name a parquet file under data/.
@@ -172,13 +164,8 @@ def check_inputs(params: Params, out: str, *inputs: str) -> bool:
     It is replaced where params.yaml names the inputs, or where the command line names the output,
     too, or where it is a trial (`coa.store.tables.TableWriter`) itself.
 
-    Args:
-        params: The settings, with those of the command line.
-        out: The output, a table.
-        inputs: The stage's settings that name what it reads.
-
-    Returns:
-        Whether the command line alone names an input.
+    `inputs` are the settings that name what the stage reads. Return whether the command line alone
+    names one.
 
     Raises:
         OutputError: It does, and the output is there.

@@ -54,7 +54,7 @@ REPLACE = "_replace_"
 
 _COMMAND_LINE = "the command line"
 _REFUSED_CHOICE = re.compile("Invalid enum value '([^']*)'")
-"""How msgspec tells the value of an enum that it refuses."""
+"""How msgspec reports the value of an enum that it refuses."""
 _ALMOST = 0.8
 """How similar a name is to that of a section that it is taken for a slip, by difflib's measure."""
 _SECTION_NAME = re.compile(r"[\w-]+")
@@ -254,12 +254,7 @@ def _chosen(chosen: DictConfig, filled: DictConfig) -> DictConfig:
 
 
 def _plain(values: DictConfig, name: str, place: object) -> Any:
-    """Return a section as plain values, in which references are resolved.
-
-    Raises:
-        KeyError: There is no such section.
-        ConfigError: A value refers to one that is not there.
-    """
+    """Return a section as plain values, in which references are resolved."""
     section = OmegaConf.select(values, name)
     if section is None:
         if name in values:
@@ -274,11 +269,7 @@ def _plain(values: DictConfig, name: str, place: object) -> Any:
 
 
 def _read_value(key: str, text: str) -> Any:
-    """Read the value of an argument as YAML; nothing after the sign is an empty text.
-
-    Raises:
-        ConfigError: It is not YAML.
-    """
+    """Read the value of an argument as YAML; nothing after the sign is an empty text."""
     if not text or text.lower() in TRUTH:
         return text  # `off` may be a text: that is the setting's to say.
     try:
@@ -296,21 +287,13 @@ def _read_value(key: str, text: str) -> Any:
 
 
 def _convert(values: DictConfig, kind: type[Section], name: str, place: object) -> Section:
-    """Return the section `name` of `values`; `place` is where they were written.
-
-    Raises:
-        ConfigError: A key is unknown or missing, or a value has the wrong type.
-    """
+    """Return the section `name` of `values`; `place` is where they were written."""
     with _explained(f"{place}, section {name!r}"):
         return _convert_filled(_filled(values, [name.partition(".")[0]]), kind, name, place)
 
 
 def _convert_filled(values: DictConfig, kind: type[Section], name: str, place: object) -> Section:
-    """Return a section of values to which the defaults were added.
-
-    Raises:
-        ConfigError: As for `_convert`.
-    """
+    """Return a section of values to which the defaults were added."""
     where = f"{place}, section {name!r}"
     given = OmegaConf.select(values, name)
     if name not in SECTIONS and (given is None or isinstance(given, DictConfig)):
@@ -373,7 +356,7 @@ def _check_keys(given: DictConfig, kind: type[Any], where: str) -> None:
 
 
 def _check_within(given: Any, hint: Any, where: str) -> None:
-    """Check a record, or each record in a list or a mapping; any other value is left alone."""
+    """Check a record, or each record in a list or a mapping; any other value passes."""
     if NoneType in get_args(hint):
         hint = get_args(hint)[0]
     if is_dataclass(hint) and isinstance(given, DictConfig):
@@ -429,11 +412,7 @@ def list_names(names: Iterable[Any]) -> str:
 
 
 def _read_yaml(path: Path) -> DictConfig:
-    """Read the settings of a file.
-
-    Raises:
-        ConfigError: The file is missing or broken, or holds what no setting can be.
-    """
+    """Read the settings of a file."""
     broken = f"cannot read {path}"
     try:
         if path.exists() and not path.is_file():
@@ -531,11 +510,7 @@ def _fault_of_text(text: str) -> str:
 
 @contextmanager
 def _explained(place: object) -> Iterator[None]:
-    """Turn errors of OmegaConf, such as a reference to nothing, into one that names the file.
-
-    Raises:
-        ConfigError: There was one.
-    """
+    """Turn errors of OmegaConf, such as a reference to nothing, into one that names the file."""
     try:
         yield
     except (OmegaConfBaseException, RecursionError) as error:
@@ -698,11 +673,7 @@ def merge_profiles(profiles: Sequence[Path], base: Path = DEFAULT_PROFILE) -> Me
 
 
 def _check_values(values: DictConfig, chosen: DictConfig, profile: Path) -> None:
-    """Refuse a value that was chosen and that its section cannot hold.
-
-    Raises:
-        ConfigError: It names the last profile.
-    """
+    """Refuse a value that was chosen and that its section cannot hold."""
     for name in map(str, chosen):
         kind = kind_of(name)
         if kind is not None:

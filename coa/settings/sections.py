@@ -1,4 +1,4 @@
-"""Name the sections of the settings and the dataclass of each, in which its defaults stand.
+"""Name the sections of the settings and the dataclass of each, which holds its defaults.
 
 A dataclass is imported when its section is asked for. So this list may name those of all packages,
 and a command that reads three sections imports no more.
@@ -114,12 +114,8 @@ def with_defaults(kind: type[Any], given: Mapping[str, Any], preset: Any = None)
     """Return the values of a section, those that are not given by the section's defaults.
 
     A list or a mapping with keys of the user's choice is taken as it is given. Keys that the
-    dataclass does not know stay, too: who checks them names them.
-
-    Args:
-        kind: The dataclass of the section.
-        given: The values that were chosen.
-        preset: A record with the defaults of a section within one; None: those of `kind`.
+    dataclass does not know stay, too: who checks them names them. `preset` is a record with the
+    defaults of a section within one.
     """
     hints = hints_of(kind)
     values: dict[str, Any] = {}

@@ -20,7 +20,7 @@ _NO_COMMENT = re.compile(r"""^.*["'{}\[\]]""")
 
 
 def merge_comments(profile: Path) -> dict[str, list[str]]:
-    """Return the comments of a profile by the dotted name of the setting that they stand at.
+    """Return the comments of a profile by the dotted name of the setting beside them.
 
     They are the lines directly above it, and the comment behind its value. A comment within a list
     belongs to the list. What a blank line parts from the first setting is about the whole file.

@@ -93,12 +93,7 @@ class Finished(msgspec.Struct):
 
 
 def whole_name(name: str, journal: str) -> str:
-    """Return the name of the journal that a shard's goes into at the merge.
-
-    Args:
-        name: The name of the stage's journal.
-        journal: The file in the shard's folder.
-    """
+    """Return the name of the stage's journal that a file of a shard goes into at the merge."""
     return f"{name}-judge" if journal == JUDGED else name
 
 
@@ -214,10 +209,7 @@ def _hash_journal(path: Path) -> str:
 def check_shards(folder: Path, expected: Finished, shards: Sequence[Shard]) -> list[Finished]:
     """Return what shards left, if all are over, are of this run, and have the files they wrote.
 
-    Args:
-        folder: The folder of all shards.
-        expected: What the merge itself would leave.
-        shards: The shards that are to be merged.
+    `expected` is what the merge itself would leave.
 
     Raises:
         InputError: It names the shards that are missing or not over, or what differs.

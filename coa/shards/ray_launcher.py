@@ -35,12 +35,7 @@ def run_shard(
 ) -> str:
     """Run one shard in a worker; return its error, which another start would not mend, or nothing.
 
-    Args:
-        project: The project's folder.
-        folder: The folder of all shards, relative to it.
-        shard: The shard.
-        module: The module of the stage.
-        arguments: Its arguments without `shard`.
+    The folder of all shards is relative to the project's.
     """
     os.chdir(project)
     with (
@@ -60,12 +55,7 @@ async def run_on_ray(
 ) -> None:
     """Run all shards, and wait until they are over; the first that fails stops the others.
 
-    Args:
-        folder: The folder of all shards, with a folder for each.
-        shards: The shards to run.
-        module: The module of the stage.
-        arguments: Its arguments without `shard`.
-        address: Of the cluster; empty: one is started on this machine, and stopped at the end.
+    With an empty address a cluster is started on this machine, and stopped at the end.
 
     Raises:
         ConfigError: Ray is not installed.
@@ -137,11 +127,7 @@ def _ray(address: str, num_cpus: int) -> Iterator[Any]:
 
 
 async def _wait(ray: Any, shard: Shard, running: Any) -> None:
-    """Wait for a shard.
-
-    Raises:
-        CoaError: It failed, or died too often.
-    """
+    """Wait for a shard."""
     try:
         failure = await running
     except ray.exceptions.RayTaskError:  # a fault of ours, with its traceback

@@ -130,9 +130,7 @@ def take_shard(arguments: Sequence[str]) -> tuple[Shard, list[str]]:
 def open_stage(module: str, arguments: Sequence[str]) -> "ShardRun":
     """Read a stage's settings, and which part of its work this process is to do.
 
-    Args:
-        module: The module of the stage's command; its last part names the section.
-        arguments: Of the command line, with `shard=` or without.
+    The last part of the module's name is that of the section.
 
     Raises:
         ConfigError: An argument is wrong, or params.yaml is.
@@ -196,14 +194,10 @@ class ShardRun:
         return self.folder / path.name if self.is_part else path
 
     def launch(self, journal_name: str, *policies: Asked | None) -> None:
-        """Name the work; run all its shards, where the settings name Ray, and go on as the merge.
+        """Name the work; where the settings name Ray, run all its shards and continue as the merge.
 
         A stage whose policy is a model in its own process stays one process: shards would load the
         model several times, and share out its batches in another way.
-
-        Args:
-            journal_name: The name of the journal of the whole work.
-            policies: The policies that the stage asks, the judge's too.
 
         Raises:
             ConfigError: There are shards and nobody to start them, or Ray is not installed.
@@ -250,9 +244,7 @@ class ShardRun:
     def begin_rows(self, *files: Path, also: object = None) -> None:
         """Begin a stage whose items are rows of parquet files; their footers identify them.
 
-        Args:
-            files: The parquet files.
-            also: A record, or a sequence of them, that the stage reads too.
+        `also` is a record, or a sequence of them, that the stage reads too.
 
         Raises:
             InputError: A file is missing or truncated, or shards cannot be merged.
@@ -338,9 +330,7 @@ class ShardRun:
     def parts(self, ids: str, *names: str) -> list[Path]:
         """Return the files of all shards that are merged: one of each, then the next of each.
 
-        Args:
-            ids: The column whose values are unique, dotted where it is inside of a record.
-            names: The files in each shard's folder.
+        The values of the column `ids`, dotted where it is inside of a record, are unique.
 
         Raises:
             InputError: Two of the files have a row in common.
@@ -367,9 +357,7 @@ class ShardRun:
     def finish(self, summary: str, counts: object = None) -> str:
         """Leave what the merge needs, or remove what is merged; return the line to be shown.
 
-        Args:
-            summary: The line that the stage shows.
-            counts: What a shard counted, where the merge does not run the stage again.
+        A shard leaves its counts where the merge does not run the stage again.
         """
         if self.is_part:
             finished = self._describe(f"{self.shard} of {self.stage}")

@@ -106,18 +106,15 @@ def _decide(
         if not is_enough:
             return Standing.PENDING, "", current
         said = [review.value(question) for review in current]
-        value = _all_say(said) if params.rule is Rule.UNANIMOUS else _most_say(said)
+        value = _most_say(said)
+        if params.rule is Rule.UNANIMOUS and len(set(said)) > 1:
+            value = ""
         if value:
             return Standing.DECIDED, value, current
     value = _most_say([review.value(question) for review in experts])
     if value:
         return Standing.DECIDED, value, experts
     return Standing.CONFLICT, "", current
-
-
-def _all_say(said: Sequence[str]) -> str:
-    """Return the answer that all give; empty where they differ."""
-    return said[0] if len(set(said)) == 1 else ""
 
 
 def _most_say(said: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Name the files in which the stages meet.
 
-A path that more than one package knows stands here and nowhere else. A file that its own stage
+A path that more than one package knows is named here and nowhere else. A file that its own stage
 alone writes and reads is named in that stage.
 """
 
@@ -26,7 +26,7 @@ INGESTED = DATA / "ingest"
 INGESTED_QUESTIONS = INGESTED / "questions.parquet"
 """Their questions, a source of `questions`."""
 RECORDED = INGESTED / "recorded.parquet"
-"""Where each of them stands in a foreign file, and how it was graded there."""
+"""The place of each of them in a foreign file, and how it was graded there."""
 GRADED = DATA / "grade.parquet"
 """Trajectories with their grades."""
 ANALYSED = DATA / "analyse.parquet"
@@ -58,11 +58,9 @@ ASSEMBLED = DATA / "assemble"
 REVIEWED = ASSEMBLED / "reviewed.parquet"
 """What the reviewers' decisions came to."""
 STUDENT = DATA / "student"
-"""The folder of what a trained student wrote, and of the next five."""
+"""The folder of what a trained student wrote, and of the next four."""
 STUDENT_GRADED = STUDENT / "grade.parquet"
 """Its trajectories with their grades."""
-STUDENT_ANALYSED = STUDENT / "analyse.parquet"
-"""Why each of them failed."""
 STUDENT_KEPT = STUDENT / "filter/kept.parquet"
 """Those that are worth imitating."""
 STUDENT_BRANCHED = STUDENT / "branch"

@@ -31,7 +31,6 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from coa.store.journal_file import (
-    JOURNAL_VERSION,
     acquire,
     check_journal,
     prepare,
@@ -39,21 +38,6 @@ from coa.store.journal_file import (
     translate_errors,
 )
 from coa.store.under_way import CallUnderWay
-
-__all__ = [
-    "JOURNAL_VERSION",
-    "Call",
-    "CallKind",
-    "Finished",
-    "Journal",
-    "JournalReader",
-    "Row",
-    "Runs",
-    "add_runs",
-    "is_open",
-    "request_key",
-    "to_json",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -256,10 +240,8 @@ class JournalReader:
 
     def get(self, key: str) -> bytes | None:
         """Return the reply recorded under `key`, as JSON; None when there is none."""
-        query = "SELECT CAST(reply AS BLOB) FROM calls WHERE key = ?"
-        with translate_errors(self.path):
-            row = self._connection.execute(query, (key,)).fetchone()
-        return row[0] if row else None
+        found = self.find(key)
+        return found.reply if found else None
 
     def runs(self) -> Runs:
         """Add up the runs; none in a journal from before they were recorded."""

@@ -24,7 +24,7 @@ JOURNAL_VERSION = 1
 _MAX_HOLDER = 300
 """So many bytes name a process and its machine."""
 _APPLICATION_ID = 0x436F414A
-"""The letters CoAJ in the file's header: it tells a journal from any other SQLite file."""
+"""The letters CoAJ in the file's header: they mark a journal among SQLite files."""
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE calls (

@@ -21,12 +21,8 @@ _PARQUET = b"PAR1"
 def check_own_file(path: Path, key: bytes, columns: Sequence[str]) -> None:
     """Refuse to replace a file that is not a table of the same kind.
 
-    An empty or a truncated file may be replaced.
-
-    Args:
-        path: The file that a command is about to write.
-        key: A key in the metadata of every file that the command writes.
-        columns: Their columns; the first tells one kind of table from another.
+    An empty or a truncated file may be replaced. `key` is in the metadata of every file that the
+    command writes, and the first of the columns tells one kind of table from another.
 
     Raises:
         OutputError: The path names something else.

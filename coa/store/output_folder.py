@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coa.errors import CoaError, OutputError, writing_error
+from coa.store.files import DATA
 
-DATA = Path("data")
 _MAX_SHOWN = 5
 
 
@@ -30,7 +30,7 @@ class OwnFolder:
     names: str
     """A regular expression for the path of every file that the command may write there."""
     mark: str = ""
-    """A text in the file `always` by which the command's own is told from any other of its name."""
+    """A text in the file `always` that marks the command's own among others of its name."""
 
 
 def check_own_folder(out: Path, own: OwnFolder) -> None:
@@ -152,12 +152,10 @@ def working_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_folder(out: Path, key: str, is_of_use: Callable[[Path], bool]) -> Iterator[Path]:
-    """Give a folder beside `out` for long work, which goes on where a stopped run left it.
+    """Give a folder beside `out` for long work, which continues where a stopped run left it.
 
-    Args:
-        out: what is made.
-        key: a word that says what it is made from; only a run with the same key goes on.
-        is_of_use: tells whether a folder whose block ended in an error is kept for the next run.
+    Only a run with the same key, a word for what `out` is made from, continues. A folder whose
+    block ended in an error is kept for the next run where it `is_of_use`.
 
     Raises:
         OutputError: It cannot be made.

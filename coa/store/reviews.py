@@ -194,11 +194,10 @@ def write_reviews(reviews: Iterable[Review], path: Path = REVIEWS) -> int:
 
     They are sorted, so that the same reviews give the same bytes.
     """
-    return tables.write_table(path, Review, sorted(reviews, key=_sort_key))
-
-
-def _sort_key(review: Review) -> tuple[ReviewKind, str, str, int, str]:
-    return review.kind, review.item_id, review.version, review.round, review.reviewer
+    in_order = sorted(
+        reviews, key=lambda it: (it.kind, it.item_id, it.version, it.round, it.reviewer)
+    )
+    return tables.write_table(path, Review, in_order)
 
 
 def trajectory_version(row: GradedTrajectory) -> str:

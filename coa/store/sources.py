@@ -100,11 +100,7 @@ def _needed_columns(columns: Mapping[str, str], optional: tuple[str, ...]) -> li
 def _require_columns(
     path: Path, found: Iterable[str], columns: Mapping[str, str], needed: Sequence[str]
 ) -> None:
-    """Refuse a file in which a needed column is missing.
-
-    Raises:
-        InputError: It names the file's columns, and the line of settings that may map them.
-    """
+    """Refuse a file in which a needed column is missing."""
     found = [str(name) for name in found]
     if all(theirs in found for theirs in needed):
         return
@@ -191,9 +187,7 @@ def json_values(
 ) -> Iterator[tuple[int, Any | UnreadableError]]:
     """Yield the number of each row of a JSON file, and its value or why it cannot be read.
 
-    Args:
-        path: The file, which may be compressed.
-        max_row_bytes: A longer line cannot be read, and is never held in memory.
+    The file may be compressed. A line longer than `max_row_bytes` is never held in memory.
 
     Raises:
         InputError: The file is one JSON document that is too large, or damaged compressed data.

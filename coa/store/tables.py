@@ -194,7 +194,7 @@ def join(out: Path, record: type[Any], parts: Iterable[Path]) -> None:
 
 
 class SharedId(NamedTuple):
-    """An id that stands in two files."""
+    """An id that is in two files."""
 
     name: str
     first: Path
@@ -202,11 +202,9 @@ class SharedId(NamedTuple):
 
 
 def find_shared_id(paths: Sequence[Path], column: str) -> SharedId | None:
-    """Find the first id that stands in two files; a million ids are in memory at a time.
+    """Find the first id that is in two files; a million ids are in memory at a time.
 
-    Args:
-        paths: The parquet files.
-        column: The name of the ids' column, dotted where they are inside of a record.
+    The name of the ids' column is dotted where they are inside of a record.
     """
     import polars as pl
 
@@ -234,12 +232,8 @@ def find_shared_id(paths: Sequence[Path], column: str) -> SharedId | None:
 def read_table(path: Path, record: type[Record], rows: range | None = None) -> Iterator[Record]:
     """Read the records of a parquet file, a group at a time; memory does not grow with the rows.
 
-    A column that the record has a default for may be missing: older files do not have it.
-
-    Args:
-        path: The file.
-        record: The type of its records.
-        rows: The numbers of the rows to read; all of them by default.
+    A column that the record has a default for may be missing: older files do not have it. `rows`
+    are the numbers of the rows to read, all of them by default.
 
     Raises:
         InputError: The file is missing, truncated or of another schema version, lacks a column, or
@@ -341,7 +335,7 @@ def _batches_of(
 
 
 def footer(path: Path) -> bytes:
-    """Return the footer of a parquet file, which tells almost every change of its rows.
+    """Return the footer of a parquet file, which shows almost every change of its rows.
 
     It holds the number and the size of all groups of rows, and the least and the greatest value of
     each column in them.
