@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from coa.errors import ConfigError
 from coa.policy import Policy
 from coa.records.trajectory import Trajectory
-from coa.rehearse import main, open_writer, tell_sampling
+from coa.rehearse import main, open_writer, sampling_commands
 from coa.rollout.factory import PolicyKind
 from coa.settings.params import Params
 from coa.store import tables
@@ -81,7 +81,7 @@ def texts_of(row: Trajectory) -> list[str]:
 
 
 def test_it_prints_a_profile_that_sends_a_whole_run_to_it(root: Path) -> None:
-    *_, teacher, prompts = tell_sampling("http://127.0.0.1:8001/v1", "scripted/gold-1")
+    *_, teacher, prompts = sampling_commands("http://127.0.0.1:8001/v1", "scripted/gold-1")
     profile = YAML(typ="safe").load(f"{teacher}\n{prompts}")
     server = {
         "base_url": "http://127.0.0.1:8001/v1",
