@@ -358,17 +358,14 @@ def test_a_model_that_offers_chat_alone_ends_the_run_with_advice(status: int, me
         run(ask([], settings={"patience_minutes": 9.0}, fails=always(status, message)))
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions"])
 def test_a_server_without_the_page_of_completions_is_told_from_a_wrong_address(
-    path: str, served_app: Any
+    served_app: Any,
 ) -> None:
-    async def answer(http_request: web.Request) -> web.Response:
-        if path.endswith("models"):
-            return web.json_response({"data": [{"id": "tiny"}]})
-        return error_response(400, "messages are missing")
+    async def list_models(http_request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "tiny"}]})
 
     app = web.Application()
-    app.router.add_route("*", path, answer)
+    app.router.add_get("/v1/models", list_models)
 
     async def ask_there(url: str) -> None:
         async with CompletionsPolicy(ServerSettings(f"{url}/v1", "tiny")) as policy:
