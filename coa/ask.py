@@ -29,7 +29,7 @@ from coa.records.protocol import answer_text
 from coa.records.trajectory import FAILED_STOPS, Author, Mode, Step, StepKind, Trajectory
 from coa.rollout.drivers import follow
 from coa.rollout.factory import TeacherParams, template_of
-from coa.rollout.loop import State, finish
+from coa.rollout.loop import finish
 from coa.rollout.runtime import open_runtime
 from coa.rollout.tasks import make_task
 from coa.settings.params import PARAMS_FILE, Params
@@ -55,11 +55,7 @@ def styled(step: Step) -> Text:
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[str, Mode, list[str]]:
-    """Return the question, the mode and the settings of a command line.
-
-    Raises:
-        ConfigError: There is no question, the mode is unknown, or the model is not there.
-    """
+    """Return the question, the mode and the settings of a command line."""
     if not arguments or not arguments[0].strip():
         raise ConfigError(
             "there is no question",
@@ -85,9 +81,6 @@ def settings_of_model(model: str) -> list[str]:
 
     Its folder keeps the settings of its training. A model of another maker has its tokenizer's chat
     template.
-
-    Raises:
-        ConfigError: The folder is not there.
     """
     folder = Path(model)
     if not folder.is_dir() and (model.count("/") != 1 or folder.parts[0] == DATA.name):
@@ -136,23 +129,17 @@ async def ask(question: str, mode: Mode, params: Params, console: Console) -> Tr
         shown = 0
         state = None
         async for state in follow(task, runtime.run, runtime.unbatched_policy, runtime.tools):
-            shown = _show_new(state, shown, console)
+            for step in state.steps[shown:]:
+                console.print(styled(step), end="", soft_wrap=True)
+            shown = len(state.steps)
         assert state is not None
         return finish(state)
-
-
-def _show_new(state: State, shown: int, console: Console) -> int:
-    for step in state.steps[shown:]:
-        console.print(styled(step), end="", soft_wrap=True)
-    return len(state.steps)
 
 
 def main(arguments: Sequence[str]) -> str:
     """Ask a question, show the steps, and return the answer with its cost.
 
-    Raises:
-        InputError: The scripted teacher does not know the question.
-        SystemExit: A tool or the policy's server failed; the line that says so is printed.
+    Where a tool or the policy's server failed, the line that says so is printed and the status 1.
     """
     question, mode, settings = read_arguments(arguments)
     params = Params.load("teacher", settings)

@@ -79,20 +79,14 @@ class StageCosts:
     """The name of its journal."""
     spending: Spending
     runs: Runs
-    num_kept: int | None
-    """Rows that were kept; None where that is not known."""
+    kept: Kept | None
+    """None where it is not known which rows were kept."""
     num_running: int = 0
     """Shards that run now, and that are not counted yet."""
-    of_others: Kept | None = None
-    """The kept rows, where another run has written some of them."""
 
 
 def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
-    """Read what every stage paid from the journals of a folder.
-
-    Raises:
-        InputError: a journal or a file of kept rows is damaged.
-    """
+    """Read what every stage paid from the journals of a folder."""
     journals: dict[str, list[Path]] = {path.stem: [path] for path in folder.glob("*.sqlite")}
     for path in sorted((folder / SHARDS.name).glob("*/*/*.sqlite")):
         name = whole_name(path.parent.parent.name, path.name)
@@ -111,10 +105,7 @@ def read_stages(folder: Path, prices: CostParams) -> list[StageCosts]:
                 spending.add(price_journal(journal, prices))
                 runs = add_runs(runs, journal.runs())
             read.append(path)
-        kept = count_kept(name, read)
-        num_kept = kept.num_rows if kept else None
-        of_others = kept if kept and kept.num_others else None
-        stages.append(StageCosts(name, spending, runs, num_kept, num_running, of_others))
+        stages.append(StageCosts(name, spending, runs, count_kept(name, read), num_running))
     return stages
 
 
@@ -124,17 +115,11 @@ class _Written(msgspec.Struct):
     text: str
 
 
-_WRITTEN = msgspec.json.Decoder(_Written)
-
-
 def count_kept(stage: str, journals: Sequence[Path]) -> Kept | None:
     """Count the rows that were kept of a stage's; None for stages without such rows.
 
     A sample's journal is named after its folder and mode (`coa/settings/outputs.py`): `sample-coa`,
     or `student-sample-coa` for data/student/sample, whose filter writes to data/student/filter.
-
-    Raises:
-        InputError: A journal or the file of rows is damaged.
     """
     path, rows = _kept_rows(stage)
     if not path.is_file():
@@ -146,11 +131,12 @@ def count_kept(stage: str, journals: Sequence[Path]) -> Kept | None:
         for side in needed[-1]:
             wanted.update(side)
     found: set[int] = set()
+    decoder = msgspec.json.Decoder(_Written)
     for journal in journals:
         with JournalReader(journal) as reader:
             for _, _, reply in reader.replies(CallKind.POLICY):
                 with suppress(msgspec.DecodeError):
-                    found.add(hash(_WRITTEN.decode(reply).text))
+                    found.add(hash(decoder.decode(reply).text))
     found &= wanted
     num_rows = 0
     for sides_needed in needed:
@@ -205,14 +191,14 @@ def yield_row(stage: StageCosts) -> tuple[str, ...]:
     runs = stage.runs
     total = stage.spending.total
     per_hour = runs.rollouts / runs.seconds * _SECONDS_PER_HOUR if runs.seconds else None
-    num_kept = stage.num_kept or 0
+    num_kept = stage.kept.num_rows if stage.kept else 0
     dollars = total.known_dollars
     return (
         _short(stage.name, _MAX_STAGE),
         _duration(runs.seconds) if runs.seconds else "",
         _calls(runs.replayed) if runs.number else "",
         _number(per_hour) if runs.rollouts and per_hour else "",
-        "" if stage.num_kept is None else _calls(num_kept),
+        "" if stage.kept is None else _calls(num_kept),
         _number(total.tokens / num_kept) if num_kept else "",
         f"{dollars / num_kept:,.3g}" if num_kept and dollars is not None else "",
     )
@@ -239,8 +225,8 @@ def _notes(stages: Sequence[StageCosts], spending: Spending) -> list[str]:
     for stage in stages:
         if stage.num_running:
             notes.append(f"{stage.num_running} shards of {stage.name} run now: not counted yet.")
-        if stage.of_others:
-            others = f"{stage.of_others.num_others:,} rows of {stage.of_others.path}"
+        if stage.kept and stage.kept.num_others:
+            others = f"{stage.kept.num_others:,} rows of {stage.kept.path}"
             notes.append(f"{others} are not of {stage.name}'s calls: not counted as kept.")
     if spending.num_free:
         free = f"{spending.num_free:,} calls of tools sent no request"
@@ -256,15 +242,14 @@ def _notes(stages: Sequence[StageCosts], spending: Spending) -> list[str]:
 
 
 def _figures(tally: Tally) -> tuple[str, ...]:
-    return (
-        _calls(tally.calls),
-        _number(tally.context_tokens),
-        _number(tally.cached_tokens),
-        _number(tally.written_tokens),
-        _number(tally.reasoning_tokens),
-        _number(tally.seconds),
-        _dollars(tally),
+    counts = (
+        tally.context_tokens,
+        tally.cached_tokens,
+        tally.written_tokens,
+        tally.reasoning_tokens,
+        tally.seconds,
     )
+    return (_calls(tally.calls), *map(_number, counts), _dollars(tally))
 
 
 def _dollars(tally: Tally) -> str:
@@ -288,16 +273,16 @@ def _calls(count: int) -> str:
 
 def _number(value: float) -> str:
     """Write a count in few signs: 0, 0.25, 950, 12.3 k, 4.56 M."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    unit = ""
+    for size, name in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
-            return f"{_three_digits(value / size)} {unit}"
-    return _three_digits(value)
-
-
-def _three_digits(value: float) -> str:
+            value /= size
+            unit = name
+            break
     if value < _LEAST_SHOWN:
         return "0"
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    shown = f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{shown}{unit}"
 
 
 def _short(name: str, max_chars: int) -> str:

@@ -89,7 +89,7 @@ class _Bar(tqdm):  # type: ignore[type-arg]
     the last on. None is cut in the middle.
     """
 
-    told_rate: float | None = None
+    own_rate: float | None = None
     read_notes: Callable[[], Mapping[str, str]] = dict
     """Reads what is shown behind the rate, the most important first."""
 
@@ -97,8 +97,8 @@ class _Bar(tqdm):  # type: ignore[type-arg]
     def format_dict(self) -> dict[str, Any]:
         """Return the values that the bar shows."""
         shown = dict(super().format_dict)
-        if self.told_rate is not None:
-            shown["rate"] = self.told_rate
+        if self.own_rate is not None:
+            shown["rate"] = self.own_rate
         notes = [f"{name}={value}" for name, value in self.read_notes().items()]
         shown["postfix"] = ", ".join(notes)
         if not _fits(shown):
@@ -189,7 +189,7 @@ class Progress:
         self._bar.refresh()
 
     def end(self, rollout: Ended) -> None:
-        """Count a rollout that is over; whether it was right may be told later."""
+        """Count a rollout that is over; whether it was right may be counted later."""
         if rollout.is_live:
             if not self._num_live or rollout.started < self._live_since:
                 self._live_since = rollout.started
@@ -199,13 +199,13 @@ class Progress:
         self._num_actions += rollout.num_actions
         if rollout.failure:
             self._failures[rollout.failure] += 1
-        self._bar.told_rate = self._num_live / self._live_seconds if self._num_live else 0.0
+        self._bar.own_rate = self._num_live / self._live_seconds if self._num_live else 0.0
         self.add(tokens=rollout.num_tokens if rollout.is_live else 0)
 
     def grade(self, *, is_correct: bool | None) -> None:
         """Count whether an item was right; `add` counts the item itself, before or after.
 
-        An item of which nobody can tell (None) is not counted.
+        An item whose answer nobody can judge (None) is not counted.
         """
         if is_correct is None:
             return

@@ -45,11 +45,7 @@ _KINDS = (PolicyKind.MICROWORLD, PolicyKind.GOLD, PolicyKind.LOCAL, PolicyKind.S
 
 
 def open_writer(params: Params, kind: PolicyKind) -> Policy:
-    """Open the script or the model that writes.
-
-    Raises:
-        ConfigError: It is itself behind a server.
-    """
+    """Open the script or the model that writes; a policy behind a server is refused."""
     if kind not in _KINDS:
         raise ConfigError(
             "a policy behind a server cannot be served again",
@@ -74,24 +70,19 @@ async def rehearse(params: Params) -> None:
         form=settings.form,
         latency_seconds=settings.latency_seconds,
     ) as base_url:
-        tell = tell_sampling
+        lines = sampling_commands(base_url, policy.name)
         if settings.policy is PolicyKind.SCRIPTED_JUDGE:
-            tell = tell_judging
-        lines = tell(base_url, policy.name)
+            server = f"judge.policy.server.base_url={base_url}"
+            lines = (
+                "serving a judge; in another terminal:",
+                f"coa grade judge.policy.policy=chat {server} "
+                f"judge.policy.server.model={policy.name}",
+            )
         print("\n".join(lines), file=sys.stderr, flush=True)
         await asyncio.Event().wait()
 
 
-def tell_judging(base_url: str, model: str) -> Sequence[str]:
-    """Say how another terminal asks the served judge."""
-    server = f"judge.policy.server.base_url={base_url} judge.policy.server.model={model}"
-    return (
-        "serving a judge; in another terminal:",
-        f"coa grade judge.policy.policy=chat {server}",
-    )
-
-
-def tell_sampling(base_url: str, model: str) -> Sequence[str]:
+def sampling_commands(base_url: str, model: str) -> tuple[str, ...]:
     """Say how another terminal samples from the served teacher, and how a whole run does."""
     server = f"teacher.server.base_url={base_url} teacher.server.model={model}"
     prompts = "prompts.coa=synth/prompts/chat_coa.txt prompts.cot=synth/prompts/chat_cot.txt"

@@ -1,7 +1,6 @@
 """Serve a teacher that reports cached and reasoning tokens and its price, and counts on its own."""
 
 import asyncio
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from coa.policy import Completion, Request
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server import serve
 from coa.records.usage import Usage
+from tests.completions_support import in_a_thread
 
 MODEL = "paid"
 
@@ -73,28 +73,10 @@ def _think(request: Request) -> str:
 @contextmanager
 def served(policy: PaidTeacher) -> Iterator[tuple[str, ...]]:
     """Serve a teacher in a thread of its own; the arguments that make a stage ask it."""
-    loop = asyncio.new_event_loop()
-    stopping = asyncio.Event()
-    started = threading.Event()
-    urls: list[str] = []
-
-    async def run() -> None:
-        async with serve(policy) as base_url:
-            urls.append(base_url)
-            started.set()
-            await stopping.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
-    thread.start()
-    assert started.wait(60)
-    try:
+    with in_a_thread(serve(policy)) as base_url:
         yield (
             "teacher.policy=completions",
-            f"teacher.server.base_url={urls[0]}",
+            f"teacher.server.base_url={base_url}",
             f"teacher.server.model={policy.name}",
             "teacher.concurrency=4",
         )
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join()
-        loop.close()

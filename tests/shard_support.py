@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from coa.policy.server import serve
 from coa.settings.params import Params
 from coa.shards.files import JOURNAL, PROGRESS, SHARDS, Shard, read_standing
 from coa.store.journal_file import JOURNALS
+from tests.completions_support import in_a_thread
 
 ROOT = Path(__file__).parent.parent
 CONCURRENCY = 8
@@ -96,7 +96,7 @@ def paid_teacher(folder: Path) -> Iterator[tuple[Paid, list[str]]]:
     params = Params.load("microworld", path=folder / "params.yaml")
     teacher = scripted_teacher(params.section(MicroworldParams))
     policy = Paid(lambda request: teacher._complete(request).text)
-    with served(policy) as base_url:
+    with in_a_thread(serve(policy)) as base_url:
         yield policy, [*at("teacher", base_url), "teacher.probe=false"]
 
 
@@ -104,7 +104,7 @@ def paid_teacher(folder: Path) -> Iterator[tuple[Paid, list[str]]]:
 def paid_judge() -> Iterator[tuple[Paid, list[str]]]:
     """A judge behind a real HTTP server, to whom every second answer is right."""
     policy = Paid(lambda request: ("CORRECT", "INCORRECT")[len(request.context) % 2])
-    with served(policy) as base_url:
+    with in_a_thread(serve(policy)) as base_url:
         yield policy, [*PROMPTS, *at("judge.policy", base_url)]
 
 
@@ -122,27 +122,6 @@ def at(section: str, base_url: str) -> list[str]:
         f"{section}.server.model=paid",
         f"{section}.concurrency={CONCURRENCY}",
     ]
-
-
-@contextmanager
-def served(policy: Paid) -> Iterator[str]:
-    """The address of a server of a policy."""
-    ready, stop, found = threading.Event(), threading.Event(), list[str]()
-
-    async def run() -> None:
-        async with serve(policy) as base_url:
-            found.append(base_url)
-            ready.set()
-            await asyncio.to_thread(stop.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    ready.wait()
-    try:
-        yield found[0]
-    finally:
-        stop.set()
-        thread.join()
 
 
 def start(folder: Path, *command: str, **variables: str) -> subprocess.Popen[str]:

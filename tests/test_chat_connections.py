@@ -101,16 +101,6 @@ def test_a_header_may_hold_the_key(served_app: Any) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_requests_go_through_a_proxy(served_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway = Gateway()
-    with served_app(gateway.app) as url:
-        monkeypatch.setenv("http_proxy", url.replace("//", "//user:pass@"))
-        assert ask("http://teacher.example/v1").text == "\\boxed{Ada}"
-
-    assert gateway.hosts == ["teacher.example"]
-    assert gateway.headers[0]["Proxy-Authorization"] == "Basic dXNlcjpwYXNz"
-
-
 def test_a_reasoning_model_of_openai_is_sent_its_own_limit_and_no_sampling(served_app: Any) -> None:
     gateway = Gateway()
     with served_app(gateway.app) as url:

@@ -2,32 +2,37 @@
 
 import asyncio
 import re
+from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
 import msgspec
-import openai
 import pytest
 from aiohttp import web
 from msgspec import UNSET
 
 from coa.errors import ConfigError
 from coa.policy import Completion, Native, Request, Turns
-from coa.policy.chat.families import FAMILIES, REASONING, ChatSettings, FamilyName, ForkWay
+from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName, ForkWay
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.record import Unforkable, UnforkableError, mark_transcribed, rebuild_messages
 from coa.policy.scripted import ScriptedPolicy
 from coa.policy.server_settings import ServerSettings
 from coa.records import protocol
+from coa.records.graded import grade_like, is_sound
 from coa.records.pairs import Arm, arm_of, side_of
-from coa.records.trajectory import Mode, Step, StepKind, merge_thoughts
+from coa.records.protocol import action_indices
+from coa.records.trajectory import Mode, Step, StepKind, Trajectory, merge_thoughts
 from coa.rollout.factory import PolicyKind, TeacherParams
 from coa.rollout.forks import PointChoice, family_of, first_turns, require_forks, way_to
 from coa.rollout.points import PointOutcome
+from curate.forks.arms import takes_arm
 from curate.forks.choice import Fork, action_points, forks_of
+from curate.forks.tasks import ForkRun, fork_task
 from tests.chat_support import MODEL, Script, roll, tasks
 from tests.doubles.model_server import Personality, serve
-from tests.fork_support import PARAMS, Forked, fork_chat, fork_raw, parents
+from tests.fork_support import PARAMS, WAIVES, Forked, fork_chat, fork_raw, parents, prompts
 
 NUM_QUESTIONS = 40
 DEEPSEEK = FAMILIES[FamilyName.DEEPSEEK]
@@ -178,12 +183,6 @@ def test_a_prefix_is_gone_on_from_and_the_next_turn_is_told_the_whole_thought() 
     assert all(not row.trajectory.error for row in forked.rows)
 
 
-def test_between_turns_the_thought_is_not_shared() -> None:
-    forked = fork_chat(parents(Personality.VLLM, NUM_QUESTIONS), Personality.VLLM)
-    for pair in forked.pairs:
-        assert not pair.prefix or pair.prefix[-1].kind is StepKind.OBSERVATION
-
-
 def test_points_after_signed_reasoning_are_refused_because_no_record_keeps_it() -> None:
     forked = fork_chat(parents(Personality.OPENROUTER, NUM_QUESTIONS), Personality.OPENROUTER)
     assert forked.refused[Unforkable.OPAQUE_STATE] > 0
@@ -272,48 +271,33 @@ def test_a_thought_that_was_gone_on_from_keeps_the_policys_own_text() -> None:
     assert merged.transcribed == "I write <think>. "
 
 
-def talk(personality: Personality, messages: list[Any], path: str, **body: Any) -> Any:
-    """Send a conversation with OpenAI's client and return the reply's message."""
-    asked = [{"role": "user", "content": "Who?"}, *messages]
+def test_every_sound_continuation_takes_its_arm_and_who_thinks_never_acts() -> None:
+    family = FAMILIES[FamilyName.VLLM]
+    run = ForkRun(prompts("chat_"), family=family)
+    forks = []
+    for parent in parents(Personality.VLLM, 8):
+        forks += forks_of(parent, PARAMS, family)
+    expected = []
+    for fork in forks:
+        for arm in Arm:
+            expected.append((fork, arm))
+    tasks = [fork_task(fork, 0, run, arm) for fork, arm in expected]
 
-    async def through() -> Any:
-        script = ScriptedPolicy(["it is Nora.\n</think>\n\n\\boxed{Nora}"], MODEL)
-        async with serve(script, personality=personality) as base_url:
-            address = re.sub("/v1$", path, base_url)
-            async with openai.AsyncOpenAI(base_url=address, api_key="x", max_retries=0) as client:
-                reply = await client.chat.completions.create(
-                    model=MODEL, messages=asked, extra_body=body
-                )
-        return reply.choices[0].message
+    async def through() -> list[Trajectory]:
+        async with AsyncExitStack() as stack:
+            served = serve(Script(), personality=Personality.VLLM)
+            address = await stack.enter_async_context(served)
+            settings = ChatSettings(family=FamilyName.VLLM, waives=WAIVES)
+            policy = ChatPolicy(ServerSettings(address, MODEL, patience_minutes=0.1), settings)
+            return await roll(await stack.enter_async_context(policy), tasks)
 
-    return asyncio.run(through())
-
-
-BEGUN: Any = {"role": "assistant", "content": "", "reasoning_content": "I think ", "prefix": True}
-
-
-def test_our_server_goes_on_from_a_prefix_at_the_beta_address_alone() -> None:
-    message = talk(Personality.DEEPSEEK, [BEGUN], "/beta")
-    assert message.model_extra["reasoning_content"] == "it is Nora.\n"
-    assert message.content == "\\boxed{Nora}"
-    with pytest.raises(openai.BadRequestError, match="beta feature"):
-        talk(Personality.DEEPSEEK, [BEGUN], "/v1")
-
-
-@pytest.mark.parametrize("personality", [Personality.VLLM, Personality.SGLANG])
-def test_a_final_message_that_is_gone_on_from_is_misparsed(personality: Personality) -> None:
-    begun = {"role": "assistant", "content": "<think>\nI think "}
-    asked = {"continue_final_message": True, "add_generation_prompt": False}
-    message = talk(personality, [begun], "/v1", **asked)
-    assert message.content == "it is Nora.\n</think>\n\n\\boxed{Nora}"
-    assert not any(message.model_extra.get(name) for name in REASONING)
-    with pytest.raises(openai.BadRequestError, match="add_generation_prompt"):
-        talk(personality, [begun], "/v1", continue_final_message=True)
-
-
-def test_a_model_that_thinks_refuses_a_forced_call() -> None:
-    choice = {"type": "function", "function": {"name": "search"}}
-    with pytest.raises(openai.BadRequestError, match="does not support this tool_choice"):
-        talk(Personality.DEEPSEEK, [], "/v1", tool_choice=choice)
-    with pytest.raises(openai.BadRequestError, match="not among the tools"):
-        talk(Personality.VLLM, [], "/v1", tool_choice=choice)
+    taken: Counter[Arm] = Counter()
+    for (fork, arm), continuation in zip(expected, asyncio.run(through()), strict=True):
+        row = grade_like(fork.parent, continuation)
+        if not is_sound(row):
+            continue
+        assert takes_arm(row, fork, arm)
+        taken[arm] += 1
+        if arm is Arm.THINK:
+            assert not action_indices(side_of(continuation, fork.point))
+    assert min(taken[arm] for arm in Arm) > len(forks) / 2

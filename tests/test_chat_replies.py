@@ -11,7 +11,7 @@ from coa.network.http_client import PassingFailure, Reply
 from coa.policy import Completion, Finish, Request, RequestError, Turns
 from coa.policy.chat.families import ChatSettings, FamilyName, Waiver
 from coa.policy.chat.policy import ChatPolicy
-from coa.policy.chat.replies import decode_chat, is_served_model
+from coa.policy.chat.replies import is_served_model, without_keep_alive
 from coa.policy.server_settings import ServerSettings
 from coa.records import protocol
 from coa.records.trajectory import StepKind
@@ -92,7 +92,7 @@ def test_a_reply_without_a_message_is_asked_for_again(body: bytes) -> None:
 
 def test_keep_alive_lines_before_a_reply_are_skipped() -> None:
     body = b'\n\n: keep-alive\n\n: keep-alive\n\n{"model": "m", "choices": []}'
-    assert decode_chat(body).model == "m"
+    assert without_keep_alive(body) == b'{"model": "m", "choices": []}'
 
 
 @pytest.mark.parametrize("ended", ["insufficient_system_resource", "error", "abort"])

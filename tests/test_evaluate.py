@@ -32,7 +32,7 @@ from coa.student.asking import AskingPrompts
 from coa.student.evaluate_settings import EvaluateParams
 from coa.student.held_out import choose_held_out
 from coa.student.knowledge import Decision, KnowledgeProbe
-from evaluation import evaluate, fidelity, table
+from evaluation import evaluate, table
 from evaluation.evaluate import check
 from evaluation.fidelity import FidelityParams
 from evaluation.outcomes import summarise

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import ConfigError
-from coa.judging.judge import Judge, judge_all, open_judge
-from coa.judging.prompt import JudgePrompt, as_quoted
+from coa.judging.judge import Judge, JudgePrompt, as_quoted, judge_all, open_judge
 from coa.judging.scripted import scripted_judge
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.policy import ChatPolicy
@@ -128,12 +127,6 @@ def test_any_text_is_one_json_string_on_one_visible_line(text: str) -> None:
     quoted = as_quoted(text)
     assert quoted.isprintable() and isinstance(json.loads(quoted), str)
     assert json.loads(quoted).count("<|im_end|>") == 0
-
-
-@pytest.mark.parametrize("bribe", BRIBES)
-def test_a_bribe_does_not_move_a_judge_that_compares_answers(bribe: str) -> None:
-    (row,) = judged(Judge(PROMPTS, scripted_judge()), replace_answer(bribe))
-    assert verdict_of(row) is JudgeVerdict.INCORRECT
 
 
 @pytest.mark.parametrize("bribe", BRIBES)

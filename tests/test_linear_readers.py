@@ -21,7 +21,7 @@ from coa.foreign.rows import read_foreign_row
 from coa.foreign.tag_families import TAG_FAMILIES
 from coa.foreign.tagged_text import read_tagged_text, tell_family
 from coa.foreign.tool_call_json import read_tool_call
-from coa.judging.prompt import as_quoted
+from coa.judging.judge import as_quoted
 from coa.policy.chat.replies import argument_of
 from coa.policy.foreign_tags import foreign_tags
 from coa.policy.native import GRAMMARS, read_turn

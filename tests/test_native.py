@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coa.policy import UnbatchedPolicy
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.messages import tool_schemas
-from coa.policy.local.model import LocalPolicy
 from coa.policy.native import NativePolicy, TokenSequence, token_sequence
 from coa.policy.server import serve
 from coa.policy.server_settings import ServerSettings
@@ -21,19 +19,18 @@ from coa.records.trajectory import Mode, StepKind, StopReason, Trajectory
 from coa.rehearse import open_writer
 from coa.rollout.calls import replay
 from coa.rollout.factory import PolicyKind
-from coa.rollout.loop import Limits, RolloutContext, State
+from coa.rollout.loop import Limits, RolloutContext
 from coa.settings.params import Params
 from coa.store import tables
 from coa.store.journal import Journal
 from synth import sample
-from tests.chat_support import MODEL, differing, faulty, raw_rows
+from tests.chat_support import MODEL, differing, raw_rows
 from tests.completions_support import in_a_thread
 from tests.doubles.native_writer import NativeWriter
 from tests.native_support import (
     OddWriter,
     last_state,
     load_template,
-    make_tokenizer,
     native_rows,
     tokenizer_folder,
 )
@@ -186,43 +183,6 @@ def test_a_finished_row_gets_its_ids_and_mask_from_the_journal(
                 assert (step.transcribed or step.text) in text
             else:
                 assert step.text not in text
-
-
-def test_faults_on_the_way_change_no_row(folder: Path) -> None:
-    kinds = ("too_many_requests", "server_error", "half_json", "reset")
-    faults = faulty(*kinds, share=0.2)
-    rows = native_rows(folder, Mode.COA, 30, faults=faults)
-    assert set(faults.counts) == set(kinds)
-    assert differing(raw_rows(Mode.COA, 30), rows) == []
-
-
-def test_a_language_model_in_this_process_is_asked_by_ids(folder: Path) -> None:
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = transformers.Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-    )
-    model = transformers.Qwen2ForCausalLM(config).eval()
-    local = UnbatchedPolicy(LocalPolicy(model, tokenizer, name=MODEL))
-
-    def state(seed_limit: int) -> State:
-        limits = Limits(max_context_tokens=900 + seed_limit, max_answer_tokens=16)
-        return asyncio.run(
-            last_state(local, folder, limits=limits, waives=("no_reasoning",), mode=Mode.COT)
-        )
-
-    ended = state(0)
-    ids, mask = token_sequence(ended.turns.messages)
-    assert sum(mask) == ended.num_policy_tokens > 16
-    assert len(ids) == ended.num_context_tokens
-    assert ended.steps[0].author == "policy"
 
 
 def test_a_run_samples_in_the_models_own_format(linked_run: Path, folder: Path) -> None:

@@ -1,7 +1,6 @@
 """What an open model may write in its own format, how it is read, and what is refused at start."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coa.errors import ConfigError
-from coa.microworld.factory import MicroworldParams
 from coa.policy import Completion, Finish, Request, Turns
 from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.replies import Call, ChatReply, Shown
@@ -21,7 +19,6 @@ from coa.policy.server import serve
 from coa.policy.server_settings import ServerSettings
 from coa.records import protocol
 from coa.records.trajectory import Mode, StepKind, StopReason
-from coa.rollout.factory import PolicyKind, TeacherParams, open_policy
 from coa.rollout.loop import Limits, State
 from coa.spending.journaled import policy_key
 from coa.store.pending import Done
@@ -208,16 +205,6 @@ def test_a_tokenizer_without_a_template_of_a_known_format_is_refused(
         opened(str(tmp_path))
 
 
-def test_a_chat_template_in_the_settings_is_refused(folder: Path) -> None:
-    server = ServerSettings(model=MODEL, tokenizer=str(folder))
-    params = TeacherParams(PolicyKind.NATIVE, server=server)
-    policy = open_policy(params, MicroworldParams())
-    assert isinstance(policy, NativePolicy)
-    wrong = replace(params, chat_template="<|user|>{prompt}")
-    with pytest.raises(ConfigError, match="template of its own"):
-        open_policy(wrong, MicroworldParams())
-
-
 def test_a_server_that_gives_no_ids_is_refused(folder: Path) -> None:
     async def ask() -> None:
         async with serve(ScriptedPolicy(lambda request: "yes", MODEL)) as base_url:
@@ -242,12 +229,6 @@ def test_a_server_with_another_tokenizer_is_refused(folder: Path, tmp_path: Path
     with pytest.raises(ConfigError, match=r"another tokenizer[\s\S]*teacher\.server\.tokenizer"):
         asyncio.run(last_state(Other([], MODEL), folder))
     asyncio.run(last_state(Other([], MODEL), tmp_path, waives=("no_reasoning",)))
-
-
-def test_a_rollout_that_another_policy_began_is_refused(folder: Path) -> None:
-    begun = replace(tasks(Mode.COA, "chat_coa", 1)[0], prefix=protocol.parse("I need it. "))
-    with pytest.raises(ConfigError, match="middle of a trajectory"):
-        asyncio.run(roll(opened(str(folder)), [begun]))
 
 
 def test_the_journals_key_holds_the_template(folder: Path, tmp_path: Path) -> None:

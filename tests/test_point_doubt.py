@@ -23,7 +23,7 @@ RIGHT = row(*end("One is so. Two is so. Maybe three. So it is Riga.", "Riga"), m
 class ToldScorer:
     """A scorer whose tokens are characters and whose trigger is as probable as it was told.
 
-    It stands behind the same protocol as a model's; tests/test_local_scoring.py tests that one.
+    It stands behind the same protocol as a model's; tests/test_policy_local.py tests that one.
     """
 
     name = "told"

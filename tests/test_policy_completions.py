@@ -1,6 +1,5 @@
 """Ask a real server for raw completions, in each of the manners that were found in the field."""
 
-import asyncio
 import gc
 from collections.abc import Mapping
 from dataclasses import replace
@@ -78,10 +77,6 @@ def test_a_text_cut_by_max_tokens_says_so() -> None:
     assert (reply.text, reply.finish) == ("one two", Finish.LENGTH)
 
 
-def test_an_empty_text_is_an_ended_turn() -> None:
-    assert run(ask([""])).finish is Finish.END
-
-
 def test_the_request_arrives_as_it_was_made() -> None:
     served, wanted = (
         ScriptedPolicy(["yes"]),
@@ -138,18 +133,6 @@ def test_one_policy_works_in_one_event_loop_after_another() -> None:
     gc.collect()
 
 
-def test_many_requests_are_in_flight_at_once() -> None:
-    async def ask_many() -> list[str]:
-        async with (
-            serve(ScriptedPolicy(lambda asked: f"seed {asked.seed}")) as base_url,
-            CompletionsPolicy(ServerSettings(base_url, "scripted")) as policy,
-        ):
-            replies = await asyncio.gather(*(policy.complete(request(seed=i)) for i in range(64)))
-        return [reply.text for reply in replies]
-
-    assert run(ask_many()) == [f"seed {i}" for i in range(64)]
-
-
 def test_without_a_tokenizer_the_count_of_tokens_depends_on_the_text_alone() -> None:
     assert CompletionsPolicy(ServerSettings(model="tiny")).count_tokens("a b c d " * 500) == 1143
 
@@ -175,10 +158,6 @@ def test_ids_go_to_the_server_and_come_back(tmp_path: Path) -> None:
     assert served.requests is not None
     assert served.requests[0].context_ids == (5, 6)
     assert (reply.text, reply.ids) == ("yes", (7, 8, 9))
-
-
-def test_a_policy_without_ids_encodes_nothing() -> None:
-    assert CompletionsPolicy(ServerSettings(model="tiny")).encode("text") is None
 
 
 def restored(text: str, *stop: str, context: str = "", **extra: object) -> tuple[str, Finish]:

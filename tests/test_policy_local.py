@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from math import exp, inf
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 from coa.errors import ConfigError, MissingExtraError
 from coa.policy import Completion, Finish, Request
 from coa.policy.local.model import LocalPolicy, LocalSettings, load_tokenizer
-from coa.policy.local.sampler import call_biases
 from tests.local_policy_support import (
     END,
     WINDOW,
@@ -251,10 +251,6 @@ def test_a_nearly_full_context_leaves_its_neighbours_their_room(policy: LocalPol
     assert policy.complete_batch(requests) == [one(policy, item) for item in requests]
 
 
-def test_nothing_to_do_is_done_at_once(policy: LocalPolicy) -> None:
-    assert policy.complete_batch([]) == []
-
-
 def test_an_empty_context_is_a_config_error(policy: LocalPolicy) -> None:
     with pytest.raises(ConfigError, match="a context is empty"):
         one(policy, request(""))
@@ -268,15 +264,6 @@ def test_special_tokens_are_text_in_an_observation_and_tokens_in_a_prompt(
     assert tokenizer.eos_token_id not in policy.encode(hostile)
     assert tokenizer.decode(policy.encode(hostile)) == hostile
     assert policy.encode(hostile, is_prompt=True)[-1] == tokenizer.eos_token_id
-
-
-def test_tags_are_single_tokens_everywhere(policy: LocalPolicy) -> None:
-    assert (
-        len(policy.encode("<search_result>"))
-        == len(policy.encode("<search_result>", is_prompt=True))
-        == 1
-    )
-    assert policy.count_tokens("<think><begin_search>") == 2
 
 
 def test_a_real_tokenizer_keeps_hostile_text_harmless() -> None:
@@ -364,33 +351,31 @@ def test_the_identity_follows_the_weights_in_the_folder(folder: Path, tmp_path: 
     assert halved.identity != trained_again.identity
 
 
-def test_a_bias_of_calls_makes_a_model_call_always_or_never(folder: Path, tokenizer: Any) -> None:
-    call = tokenizer.convert_tokens_to_ids("<begin_search>")
-    texts = [request(text, max_tokens=12) for text in CONTEXTS]
-
-    def share(bias: float) -> float:
-        settings = LocalSettings(str(folder), device="cpu", call_bias=bias)
-        ids = [
-            part for done in LocalPolicy.load(settings).complete_batch(texts) for part in done.ids
-        ]
-        return ids.count(call) / len(ids)
-
-    assert share(1000.0) == 1.0
-    assert share(-1000.0) == 0.0
+def test_the_probabilities_of_all_next_tokens_sum_to_one(policy: LocalPolicy) -> None:
+    context = policy.encode("Question: who?", is_prompt=True)
+    size = policy._model.config.vocab_size
+    found = policy.log_probabilities([context] * size, [(token,) for token in range(size)])
+    assert sum(exp(value) for value in found) == pytest.approx(1, abs=1e-4)
 
 
-def test_calls_with_and_without_a_bias_are_not_taken_for_each_other(folder: Path) -> None:
-    plain = LocalPolicy.load(LocalSettings(str(folder), device="cpu"))
-    biased = LocalPolicy.load(LocalSettings(str(folder), device="cpu", call_bias=-1.0))
-    assert plain.identity != biased.identity
-    assert biased.identity["call_bias"] == -1.0
+def test_a_text_has_the_same_probability_in_a_batch_as_alone(policy: LocalPolicy) -> None:
+    texts = ["Question: who?", "the book was written by Ada, so", "I", "I should search for it. "]
+    contexts = [policy.encode(text, is_prompt=True) for text in texts]
+    triggers = [policy.encode(text) for text in (" <begin_search>", " Ada", " author of", " the")]
+    together = policy.log_probabilities(contexts, triggers)
+    for number, value in enumerate(together):
+        alone = policy.log_probabilities([contexts[number]], [triggers[number]])
+        assert alone == [pytest.approx(value, abs=1e-4)]
 
 
-def test_a_bias_is_refused_where_no_token_begins_a_call() -> None:
-    class Words:
-        def get_added_vocab(self) -> dict[str, int]:
-            return {"<think>": 7, "<begin_search> now": 8}
+def test_a_text_of_two_tokens_is_as_probable_as_one_after_the_other(policy: LocalPolicy) -> None:
+    context = policy.encode("Question: who?", is_prompt=True)
+    first, second = (5,), (7,)
+    whole, part, rest = policy.log_probabilities(
+        [context, context, context + first], [first + second, first, second]
+    )
+    assert whole == pytest.approx(part + rest, abs=1e-4)
 
-    with pytest.raises(ConfigError, match="one token"):
-        call_biases(Words(), 0.5)
-    assert call_biases(Words(), 0.0) == {}
+
+def test_a_text_beyond_the_models_window_is_not_probable_at_all(policy: LocalPolicy) -> None:
+    assert policy.log_probabilities([(1,) * WINDOW, (1,)], [(2,), (2,)])[0] == -inf

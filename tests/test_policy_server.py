@@ -45,15 +45,6 @@ def test_openais_client_reads_a_completion() -> None:
     assert (request.temperature, request.seed) == (0.5, 3)
 
 
-def test_openais_client_sends_ids() -> None:
-    served = ScriptedPolicy(["yes"])
-
-    ask(served, lambda client: client.completions.create(model="scripted", prompt=[5, 6, 7]))
-
-    assert served.requests is not None
-    assert served.requests[0].context_ids == (5, 6, 7)
-
-
 def test_openais_client_reads_the_list_of_models() -> None:
     page = ask(ScriptedPolicy([]), lambda client: client.models.list())
 
@@ -112,16 +103,6 @@ def test_openais_client_reads_reasoning_and_a_call() -> None:
     assert told == reply.usage.prompt_tokens
     assert served.requests is not None
     assert served.requests[0].context.startswith("Be brief.\nWho?\n")
-
-
-def test_openais_client_reads_an_answer_and_its_cost() -> None:
-    served = ScriptedPolicy(["Nora it is.\n</think>\n\n\\boxed{Nora}"])
-    reply = ask(served, chat, personality=Personality.OPENROUTER)
-    (choice,) = reply.choices
-    assert (choice.message.content, choice.finish_reason) == ("\\boxed{Nora}", "stop")
-    (detail,) = choice.message.model_extra["reasoning_details"]
-    assert (detail["type"], detail["text"]) == ("reasoning.text", "Nora it is.\n")
-    assert reply.usage.model_extra["cost"] > 0
 
 
 CALL: Any = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa.errors import ConfigError, ServiceError
+from coa.errors import ConfigError
 from coa.policy import Completion, Policy, Request, Turns
 from coa.policy.chat.families import ChatSettings, FamilyName, Waiver
 from coa.policy.chat.policy import ChatPolicy
@@ -209,12 +209,6 @@ def test_what_is_recorded_is_not_asked_again(journal_path: Path) -> None:
     assert first.ledger.used.metrics() == again.ledger.used.metrics()
 
 
-def test_a_run_that_makes_no_call_asks_nothing(journal_path: Path) -> None:
-    script = Counting()
-    probe = probed(journal_path, script=script, may_ask=False)
-    assert (script.num_calls, probe.is_over, probe.seen) == (0, False, {})
-
-
 def test_a_server_that_failed_is_asked_again_and_every_reply_is_recorded(
     journal_path: Path,
 ) -> None:
@@ -229,21 +223,6 @@ def test_a_server_that_failed_is_asked_again_and_every_reply_is_recorded(
     assert set_right.seen["reasoning"] == "shown as text"
     with JournalReader(journal_path) as reader:
         assert len(list(reader.calls())) == 6
-
-
-def test_a_probe_that_was_interrupted_goes_on(journal_path: Path) -> None:
-    port = free_port()
-    chat = ChatSettings(family=FamilyName.VLLM)
-
-    def gone(http_request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
-        return None if body.get("tools") else error_response(503, "gone")
-
-    manner: dict[str, Any] = {"chat": chat, "personality": Personality.VLLM, "port": port}
-    with pytest.raises(ServiceError, match="gone"):
-        probed(journal_path, fails=gone, server={"patience_minutes": 0.0}, **manner)
-    script = Counting()
-    assert probed(journal_path, script=script, **manner).is_over
-    assert script.num_calls == 1
 
 
 def test_a_key_that_a_server_repeats_is_not_recorded(

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from coa.errors import ConfigError
-from coa.network.pace import EvenLimit, Limits
+from coa.network.pace import Limits
 from coa.policy import Completion
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.scripted import ScriptedPolicy
@@ -27,7 +26,6 @@ from tests.many_servers_support import (
     servers_of_sessions,
     serving,
     settings,
-    times_sent,
 )
 
 
@@ -51,24 +49,6 @@ class RateLimit:
         self._level -= 1
         self.allowed_at.append(now)
         return None
-
-
-def test_steady_refusals_leave_most_of_the_allowed_rate() -> None:
-    limit = RateLimit(per_second=60.0, burst=10.0)
-    served = Served(fails=limit)
-
-    async def go() -> list[Trajectory]:
-        async with serving(served):
-            return await roll_out_at(settings(served), 60, concurrency=30)
-
-    rows = run(go())
-
-    assert {row.stop_reason for row in rows} == {StopReason.ANSWERED}
-    assert set(times_sent(served).values()) == {1}
-    seconds = limit.allowed_at[-1] - limit.allowed_at[0]
-    share = len(limit.allowed_at) / (seconds * limit.per_second + limit.burst)
-    assert share > 0.7, share
-    assert len(limit.refused_at) < 2 * len(limit.allowed_at), len(limit.refused_at)
 
 
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
@@ -189,26 +169,6 @@ def test_requests_that_were_refused_use_no_tokens() -> None:
     assert 9 < limits.seconds_until_free() <= 10
     limits.correct_tokens(-100)
     assert limits.seconds_until_free() <= 0
-
-
-def test_a_late_turn_does_not_delay_the_turns_after_it() -> None:
-    limit = EvenLimit(60_000)
-    began_at = time.monotonic()
-    num_taken = 0
-    while time.monotonic() < began_at + 0.3:
-        if limit.seconds_until_free() <= 0:
-            limit.take()
-            num_taken += 1
-        else:
-            time.sleep(0.004)
-
-    assert 250 < num_taken <= 360
-
-
-@pytest.mark.parametrize("name", ["max_requests_per_minute", "max_tokens_per_minute"])
-def test_a_negative_limit_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} must not be negative"):
-        CompletionsPolicy(ServerSettings(model="tiny", **{name: -1}))  # type: ignore[arg-type]
 
 
 def test_requests_that_wait_for_a_limit_use_up_no_patience() -> None:

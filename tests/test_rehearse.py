@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from coa.records.trajectory import Trajectory
-from coa.rehearse import tell_sampling
+from coa.rehearse import sampling_commands
 from coa.store import tables
 from synth import sample
 
@@ -77,7 +77,7 @@ def texts_of(row: Trajectory) -> list[str]:
 
 
 def test_it_prints_a_profile_that_sends_a_whole_run_to_it(root: Path) -> None:
-    *_, teacher, prompts = tell_sampling("http://127.0.0.1:8001/v1", "scripted/gold-1")
+    *_, teacher, prompts = sampling_commands("http://127.0.0.1:8001/v1", "scripted/gold-1")
     profile = YAML(typ="safe").load(f"{teacher}\n{prompts}")
     server = {
         "base_url": "http://127.0.0.1:8001/v1",

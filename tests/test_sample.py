@@ -51,11 +51,6 @@ def test_or_both_get_the_same_questions() -> None:
     assert len(ids(Mode.COT, assignment=Assignment.SAME)) == 60
 
 
-def test_only_train_questions_are_sampled() -> None:
-    train = {question.question_id for question in QUESTIONS if question.split == "train"}
-    assert set(ids(Mode.COT)) | set(ids(Mode.COA)) <= train
-
-
 HELD = [replace(question, also_in=("hotpotqa_dev",)) for question in QUESTIONS[:30]] + QUESTIONS[
     30:
 ]
@@ -113,14 +108,6 @@ def test_only_the_coa_prompt_mentions_the_tool(root: Path) -> None:
 def prompt_of(folder: Path, body: str) -> Prompt:
     (folder / "prompt.txt").write_text(body + " {question}")
     return Prompt.load(folder / "prompt.txt", "{prompt}\n")
-
-
-def test_every_tool_of_the_run_is_offered_or_in_cot_forbidden() -> None:
-    tools = ("search", "calculate")
-    (coa,) = make_tasks(QUESTIONS[:1], Mode.COA, 1, PROMPT, tools)
-    (cot,) = make_tasks(QUESTIONS[:1], Mode.COT, 1, PROMPT, tools)
-    assert (coa.tools, coa.forbidden_tools) == (tools, ())
-    assert (cot.tools, cot.forbidden_tools) == ((), tools)
 
 
 def test_a_prompt_shows_the_tags_of_any_tool(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from coa.settings.params import Params
 from curate import branch, grade
 from evaluation import evaluate
 from synth import sample
-from tests.completions_support import ask, free_port, request, run
+from tests.completions_support import ask, request, run
 from train.judging import JudgeAccount
 
 UNSET = "KEY_THAT_NOBODY_SET"
@@ -106,19 +106,6 @@ def test_of_several_servers_a_misspelt_one_is_left_alone_once_another_has_answer
         return texts
 
     assert run(ask_both()) == ["one", "two", "three"]
-
-
-def test_a_connection_that_is_refused_keeps_its_patience() -> None:
-    settings = ServerSettings(f"http://127.0.0.1:{free_port()}/v1", "tiny", patience_minutes=0.03)
-
-    async def ask_nobody() -> None:
-        async with CompletionsPolicy(settings) as policy:
-            await policy.complete(request())
-
-    started = time.monotonic()
-    with pytest.raises(ServiceError, match="vllm serve tiny"):
-        run(ask_nobody())
-    assert time.monotonic() - started > 0.3
 
 
 def stream(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:

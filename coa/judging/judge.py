@@ -5,18 +5,22 @@ greedily, once for each question, answer and judge: the journal's key holds the 
 that the judge's reply depends on, and no address. A judge that is down, or whose reply cannot be
 read, makes a row with an outcome of its own. An outage is not recorded, so that the same command
 asks again.
+
+What is filled into a prompt cannot leave its place: each text becomes a JSON string on one line,
+after everything in it is broken that could act as a tag, an answer's box or a control token.
 """
 
 import asyncio
+import json
+import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from coa.errors import ConfigError, ServiceError
-from coa.judging.prompt import JudgePrompt
 from coa.judging.scripted import join_answers, scripted_judge
 from coa.microworld.factory import MicroworldParams
 from coa.policy import (
@@ -26,10 +30,12 @@ from coa.policy import (
     Request,
     RequestError,
     UnbatchedPolicy,
+    WrappedPolicy,
     control_tokens,
     most_context_tokens,
 )
 from coa.policy.completions import CompletionsPolicy
+from coa.records import protocol
 from coa.records.graded import GradedTrajectory
 from coa.records.trajectory import FAILED_STOPS
 from coa.records.verdicts import RIGHT, Judgement, JudgeVerdict, read_verdict
@@ -41,6 +47,7 @@ from coa.shards.stage import ShardRun
 from coa.spending.journaled import JournaledPolicy
 from coa.spending.ledger import Ledger
 from coa.store.journal import request_key
+from coa.store.shipped import find_shipped
 
 _SHOWN_CHARS = 300
 """The characters of a reply that cannot be read, or of an error, that a row keeps."""
@@ -74,6 +81,48 @@ class JudgeParams:
     """Of `scripted_judge`: the share of verdicts that it turns around."""
 
 
+def as_quoted(text: str, control_tokens: Sequence[str] = ()) -> str:
+    """Write a text that may be hostile as a JSON string on one line, without invisible signs."""
+    harmless = protocol.neutralise(text, control_tokens)
+    visible = "".join(sign if sign.isprintable() else " " for sign in harmless)
+    return json.dumps(" ".join(visible.split()), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePrompt:
+    """A prompt file inside the judge's chat template."""
+
+    text: str
+
+    @classmethod
+    def load(cls, path: Path, chat_template: str, places: Sequence[str]) -> "JudgePrompt":
+        """Read a prompt file, which must have all of `places`.
+
+        Raises:
+            ConfigError: the file cannot be read, or it or the template lacks a place.
+        """
+        try:
+            body = find_shipped(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"cannot read the judge's prompt {path}", got=error, fix="see coa/judging/prompts/"
+            ) from error
+        missing = [f"{{{place}}}" for place in places if f"{{{place}}}" not in body]
+        if "{prompt}" not in chat_template:
+            missing.append("{prompt}, in judge.policy.chat_template")
+        if missing:
+            raise ConfigError(
+                "the judge's prompt lacks a place", where=path, expected=", ".join(missing)
+            )
+        return cls(chat_template.replace("{prompt}", body))
+
+    def fill(self, texts: Mapping[str, str], control_tokens: Sequence[str] = ()) -> str:
+        """Put each text, quoted, into the place of its name."""
+        quoted = {name: as_quoted(text, control_tokens) for name, text in texts.items()}
+        names = "|".join(map(re.escape, quoted))
+        return re.sub(rf"\{{({names})\}}", lambda place: quoted[place[1]], self.text)
+
+
 class Judge:
     """A judge that is open, with everything it needs to be asked."""
 
@@ -85,11 +134,7 @@ class Judge:
         *,
         outlives_outage: bool = True,
     ) -> None:
-        """Judge with `policy`; unless it outlives an outage, one ends the run.
-
-        Raises:
-            ConfigError: a prompt cannot be read or lacks a place.
-        """
+        """Judge with `policy`; unless it outlives an outage, one ends the run."""
         assert settings.policy is not None
         template = template_of(settings.policy)
         self._prompt = JudgePrompt.load(
@@ -111,13 +156,10 @@ class Judge:
         self.name = f"{policy.name}@{decided[:8]}"
         """The model, and a hash of all else that its judgements depend on."""
 
-    async def judge(self, row: GradedTrajectory) -> GradedTrajectory:
-        """Return the row with its judgement.
-
-        Raises:
-            CapError: the call would be one too many.
-            ServiceError: the judge is down, and the run is not to outlive that.
-        """
+    async def judge(self, row: GradedTrajectory, *, only_rubrics: bool = False) -> GradedTrajectory:
+        """Return the row with its judgement; as it is where only rubrics are judged."""
+        if only_rubrics and not row.rubric:
+            return row
         answer = row.grade.prediction
         if answer is None or row.trajectory.stop_reason in FAILED_STOPS:
             score = 0.0 if row.rubric else None
@@ -190,17 +232,13 @@ class Judge:
         return words[word], ""
 
 
-class _OnceDown:
-    """A policy that is left alone once it is down: each later row would wait as long."""
+class _OnceDown(WrappedPolicy):
+    """A policy that is not asked any more once it is down: each later row would wait as long."""
 
     def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
         self._policy = policy
         self._outage: ServiceError | None = None
-        self.name = policy.name
-        self.identity = policy.identity
-        self.encode = policy.encode
-        self.count_tokens = policy.count_tokens
-        self.control_tokens = control_tokens(policy)
         self.most_context_tokens = partial(most_context_tokens, policy)
 
     async def complete(self, request: Request) -> Completion:
@@ -221,13 +259,9 @@ async def open_judge(
     """Open the judge that the section `judge` describes; None where it names nobody.
 
     Args:
-        params: the settings; the sections judge, costs and microworld are read.
-        work: the stage's work or the shard of it, which knows its journals; or the name of a file
-            in .journal/ that keeps the replies.
-        is_needed: refuse settings that name nobody.
-
-    Raises:
-        ConfigError: a setting is wrong, or nobody judges and somebody must.
+        params: The settings; the sections judge, costs and microworld are read.
+        work: The stage's work or a shard of it, or the name of a file in .journal/.
+        is_needed: Refuse settings that name nobody.
     """
     settings = params.section(JudgeParams, "judge")
     if settings.policy is None:
@@ -253,11 +287,7 @@ def judge_policy(params: Params) -> TeacherParams | None:
 
 
 def open_judging_policy(settings: JudgeParams, params: Params) -> Policy:
-    """Open the policy behind a judge.
-
-    Raises:
-        ConfigError: it is a script that writes trajectories, or its settings are wrong.
-    """
+    """Open the policy behind a judge; a script that writes trajectories is refused."""
     assert settings.policy is not None
     kind = settings.policy.policy
     if kind is PolicyKind.SCRIPTED_JUDGE:
@@ -293,13 +323,7 @@ async def judge_all(
 ) -> AsyncGenerator[GradedTrajectory]:
     """Judge a stream of rows, many at once; they keep their order.
 
-    Args:
-        judge: who judges; None leaves rows with accepted answers as they are.
-        rows: what is judged.
-        only_rubrics: judge no row that has accepted answers.
-
-    Raises:
-        ConfigError: a row has a rubric, and nobody judges.
+    Without a judge, rows with accepted answers stay as they are, and a rubric is a `ConfigError`.
     """
     waiting: deque[asyncio.Task[GradedTrajectory]] = deque()
     try:
@@ -309,9 +333,7 @@ async def judge_all(
             if judge is None:
                 yield row
                 continue
-            is_left = only_rubrics and not row.rubric
-            work = _as_it_is(row) if is_left else judge.judge(row)
-            waiting.append(asyncio.create_task(work))
+            waiting.append(asyncio.create_task(judge.judge(row, only_rubrics=only_rubrics)))
             if len(waiting) >= judge.window:
                 yield await waiting.popleft()
         while waiting:
@@ -319,7 +341,3 @@ async def judge_all(
     finally:
         for task in waiting:
             task.cancel()
-
-
-async def _as_it_is(row: GradedTrajectory) -> GradedTrajectory:
-    return row

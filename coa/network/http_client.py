@@ -165,11 +165,7 @@ class Connections:
     async def send(
         self, method: str, url: str, seconds: float, options: Mapping[str, Any]
     ) -> Reply:
-        """Send a request; the reply may have any status.
-
-        Raises:
-            PassingFailure: There is no reply within `seconds`.
-        """
+        """Send a request; the reply may have any status. Without one it is a `PassingFailure`."""
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(_CONNECT_SECONDS, seconds))
@@ -234,18 +230,12 @@ def is_limit(failure: PassingFailure) -> bool:
 
 
 def asked_seconds(failure: PassingFailure) -> float:
-    """Return the pause that the server asks for; 0 where it asks for none."""
-    if failure.reply is None:
-        return 0.0
-    return _retry_after(failure.reply.headers.get("Retry-After", ""))
-
-
-def _retry_after(value: str) -> float:
-    """Read a `Retry-After` header, given in seconds or as a date; 0 when it says nothing."""
-    if re.fullmatch(r"\d{1,9}", value, re.ASCII):
-        return float(value)
+    """Return the seconds of pause that the server asks for; 0 where it asks for none."""
+    asked = failure.reply.headers.get("Retry-After", "") if failure.reply else ""
+    if re.fullmatch(r"\d{1,9}", asked, re.ASCII):
+        return float(asked)
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(asked)
     except ValueError:
         return 0.0
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -280,23 +270,19 @@ class Watch:
         self._warned_at = float("-inf")
         self._num_waiting = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._answered_at = 0.0
-
-    @property
-    def answered_at(self) -> float:
-        """Return the time of the last reply, or of the first request that waits."""
-        return self._answered_at
+        self.answered_at = 0.0
+        """The time of the last reply, or of the first request that waits."""
 
     def answered(self) -> None:
         """Note that a request was answered."""
-        self._answered_at = time.monotonic()
+        self.answered_at = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Watch for silence of the server while any request waits."""
         if not self._num_waiting:
             self.answered()
-            self._look_later(self._warning_seconds)
+            self._timer = self._loop.call_later(self._warning_seconds, self._warn_of_silence)
         self._num_waiting += 1
         try:
             yield
@@ -312,34 +298,22 @@ class Watch:
             f"retrying for up to {_span(seconds_left)}"
         )
 
-    def _look_later(self, seconds: float) -> None:
-        self._timer = self._loop.call_later(seconds, self._warn_of_silence)
-
     def _warn_of_silence(self) -> None:
-        silent = time.monotonic() - self._answered_at
+        silent = time.monotonic() - self.answered_at
         longest = self._warning_seconds
         if silent >= longest:
             self._warn(
                 f"the {self._name} has answered nobody for {_span(silent)}; requests that wait: "
                 f"{self._num_waiting:,}, each for up to {_span(self._timeout_seconds)}"
             )
-        self._look_later(longest - silent if silent < longest else longest)
+        later = longest - silent if silent < longest else longest
+        self._timer = self._loop.call_later(later, self._warn_of_silence)
 
     def _warn(self, message: str) -> None:
         now = time.monotonic()
         if now - self._warned_at >= self._warning_seconds:
             self._warned_at = now
             logger.warning("%s", message)
-
-
-def warn_of_rest(name: str, address: str, reason: object) -> None:
-    """Warn of one of several servers that is left alone from now on."""
-    logger.warning(
-        "the %s at %s fails (%s); it is avoided for a while, and the others continue",
-        name,
-        address,
-        reason,
-    )
 
 
 def _span(seconds: float) -> str:
@@ -353,7 +327,7 @@ _CROWDED_PAUSE_SECONDS = 2.0
 _PASSING_STATUSES = frozenset({408, 409, 425, 429})
 """Statuses below 500 that a repetition may change."""
 _LONGEST_STAY_SECONDS = 10.0
-"""A server that asks for a longer pause is left alone, if there are others."""
+"""A server that asks for a longer pause is avoided, if there are others."""
 _LONGEST_SLEEP_SECONDS = 1.0
 """The time after which a waiting request looks again at a limit, which may have changed."""
 _MAX_SHOWN_BYTES = 10_000
@@ -427,12 +401,9 @@ def _spellings(sign: str) -> bytes:
 class HttpClient:
     """A client of one server, or of several; `secrets` never appear in a message.
 
-    Those of them that are `masked` are masked in replies too: some servers repeat them there.
-
-    With `servers`, requests name a path, and each attempt is sent to the server that is chosen.
-    Each event loop has connections of its own: call `aclose` in the loop that used it.
-    `connect` opens them. `before_attempt` is called before each attempt and may raise an error to
-    prevent it; `before_repeat` is called when an attempt has failed and another one will follow.
+    Those that are `masked` are hidden in replies too, because some servers repeat them. With
+    `servers`, requests name a path. Each event loop has connections of its own: call `aclose` in
+    the loop that used it. `before_attempt` may raise an error to prevent an attempt.
     """
 
     def __init__(
@@ -482,7 +453,6 @@ class HttpClient:
 
         `read` turns a reply with status 200 into the result, and raises `PassingFailure` for one
         that it cannot read. The requests of one `session` go to the same server while it answers.
-        `num_tokens` are counted against the limit on tokens.
 
         Raises:
             Rejection: The server rejects it.
@@ -494,28 +464,22 @@ class HttpClient:
             async with channel.slots:
                 with channel.watch.waiting():
                     asking = Asking(method, url, options, session, num_tokens, call)
-                    return await self._until_deadline(channel, asking, read)
+                    try:
+                        return await self._ask(channel, asking, read)
+                    except PassingFailure as failure:
+                        # Most requests never come here: tenacity would take a fifth of their time.
+                        return await self._repeat(channel, asking, read, failure)
 
     async def attempt(self, method: str, url: str, seconds: float, **options: Any) -> Reply:
-        """Send a request once; the reply may have any status.
-
-        Raises:
-            PassingFailure: There is no reply within `seconds`.
-        """
+        """Send a request once; the reply may have any status. Without one: `PassingFailure`."""
         self._before_attempt()
         return self._masked(await self._channel().connections.send(method, url, seconds, options))
 
     def _masked(self, reply: Reply) -> Reply:
-        """Return a reply without the secrets that are masked."""
         return reply._replace(body=self._mask.hide(reply.body)) if self._mask else reply
 
     def require_success(self, reply: Reply) -> None:
-        """Refuse a reply with another status than 200.
-
-        Raises:
-            PassingFailure: A repetition may change the status.
-            Rejection: No repetition changes it.
-        """
+        """Raise a `PassingFailure` for a status that may pass, a `Rejection` for other errors."""
         if reply.status == 200:
             return
         reason = f"status {reply.status}: {self.shown(reply.body)}"
@@ -528,15 +492,10 @@ class HttpClient:
         text = body[:_MAX_SHOWN_BYTES].decode("utf-8", "replace")
         return repr(self.readable(text)[:200])
 
-    def without_secrets(self, text: str) -> str:
-        """Return a server's text without the secrets, which some repeat."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
     def readable(self, text: str) -> str:
         """Return a server's text as one short line, without the secrets."""
-        text = self.without_secrets(text)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
         printable = "".join(sign if sign.isprintable() else " " for sign in text)
         line = " ".join(printable.split())
         if len(line) <= _MAX_SHOWN_CHARS:
@@ -552,15 +511,6 @@ class HttpClient:
             slots = asyncio.Semaphore(patience.max_concurrency or sys.maxsize)
             self._channels[loop] = _Channel(connections, watch, slots)
         return self._channels[loop]
-
-    async def _until_deadline(
-        self, channel: _Channel, asking: Asking, read: Callable[[Reply], _Result]
-    ) -> _Result:
-        try:
-            return await self._ask(channel, asking, read)
-        except PassingFailure as failure:
-            # Most requests never come here: tenacity would take a fifth of their time.
-            return await self._repeat(channel, asking, read, failure)
 
     async def _repeat(
         self, channel: _Channel, asking: Asking, read: Callable[[Reply], _Result], first: Exception
@@ -586,19 +536,16 @@ class HttpClient:
                 with attempt:
                     if attempt.retry_state.attempt_number == 1:
                         raise first
-                    await self._wait_for_room(asking)
+                    # Caps of a run may not allow another attempt yet; that uses up no patience.
+                    began_at = time.monotonic()
+                    await asking.call.wait_for_room()
+                    asking.waited += time.monotonic() - began_at
                     return await self._ask(channel, asking, read)
         except PassingFailure as failure:
             failed_at = asking.failed_at
             others_answered = failed_at is not None and channel.watch.answered_at > failed_at
             raise GaveUp(failure, url=asking.last_url, others_answered=others_answered) from failure
         raise AssertionError("unreachable: the attempts end with a reply or an error")
-
-    async def _wait_for_room(self, asking: Asking) -> None:
-        """Wait until the caps of a run allow another attempt; that uses up no patience."""
-        began_at = time.monotonic()
-        await asking.call.wait_for_room()
-        asking.waited += time.monotonic() - began_at
 
     async def _ask(
         self, channel: _Channel, asking: Asking, read: Callable[[Reply], _Result]
@@ -667,7 +614,7 @@ class HttpClient:
     def _note_failure(
         self, asking: Asking, server: Server, failure: PassingFailure, sent_at: float
     ) -> None:
-        """Pause where the server asks for it, and leave alone a server that is down."""
+        """Pause where the server asks for it, and avoid a server that is down."""
         asking.tried.append(server)
         if asking.failed_at is None:
             asking.failed_at = time.monotonic()
@@ -688,7 +635,12 @@ class HttpClient:
         is_down = is_unreachable or is_silent or is_refused or asks_for_long
         least = time.monotonic() - sent_at if is_silent else asked
         if self._servers.failed(server, sent_at, is_down=is_down, seconds=least):
-            warn_of_rest(self.name, server.address, failure)
+            logger.warning(
+                "the %s at %s fails (%s); it is avoided for a while, and the others continue",
+                self.name,
+                server.address,
+                failure,
+            )
 
     def _is_over(self, channel: _Channel, asking: Asking, state: RetryCallState) -> bool:
         """Tell whether a request that failed is not repeated any more."""

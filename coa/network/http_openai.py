@@ -46,11 +46,7 @@ class OpenAIConnections(Connections):
     async def send(
         self, method: str, url: str, seconds: float, options: Mapping[str, Any]
     ) -> Reply:
-        """Send a request; the reply may have any status.
-
-        Raises:
-            PassingFailure: There is no reply within `seconds`.
-        """
+        """Send a request; the reply may have any status."""
         headers = {**self._left_out, **options.get("headers", {})}
         how: RequestOptions = {"headers": headers, "timeout": seconds}
         try:

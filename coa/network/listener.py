@@ -12,15 +12,9 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """Open a socket, which several processes may share.
+    """Open a socket, which several processes may share; port 0 is any free one.
 
-    Args:
-        host: The address to listen on.
-        port: The port; 0 takes any free one.
-        setting: The setting that names the port, for the message.
-
-    Raises:
-        ServiceError: the address cannot be listened on.
+    `setting` names the port in the error of an address that cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,8 +1,8 @@
-"""Choose among several servers of one model, and leave those alone that fail.
+"""Choose among several servers of one model, and avoid those that fail.
 
 A trajectory begins at the server with the fewest requests and stays there, because that server
-keeps its prefix in a cache. A server that fails is left alone for a while, each time for longer,
-and its trajectories go on elsewhere. After the pause one request tries it.
+keeps its prefix in a cache. A server that fails is avoided for a while, each time for longer,
+and its trajectories continue elsewhere. After the pause one request tries it.
 """
 
 import time
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _FAILURES_IN_A_ROW = 3
-"""A server that breaks so many requests and answers none between them is left alone."""
+"""A server that breaks so many requests and answers none between them is avoided."""
 _REFUSING_SECONDS = 2.0
 """A server that refuses all requests as too many for so long fails; a crowded one lets some in."""
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 15.0
 """Longer pauses save nothing: a connection that is refused costs nothing, and a server that hangs
-is left alone for at least as long as it made us wait."""
+is avoided for at least as long as it made us wait."""
 _MAX_SESSIONS = 65_536
 """A trajectory that was not heard of for so many others may change its server."""
 
@@ -46,7 +46,7 @@ class Server:
 
     @property
     def is_resting(self) -> bool:
-        """Return whether it is left alone."""
+        """Return whether it is avoided."""
         return self.num_rests > 0 and time.monotonic() < self.rests_until
 
     @property
@@ -83,7 +83,7 @@ class Servers:
     def choose(self, session: str) -> Server:
         """Choose the server of a session; an empty session is a request of its own.
 
-        If all are left alone, it is the one whose pause ends first.
+        If all are avoided, it is the one whose pause ends first.
         """
         home = self._homes.get(session)
         if home is not None and not home.is_resting:
@@ -119,13 +119,13 @@ class Servers:
         server.refuses_since = 0.0
 
     def failed(self, server: Server, sent_at: float, *, is_down: bool, seconds: float) -> bool:
-        """Note a failure of a request, and tell whether the server begins to be left alone.
+        """Note a failure of a request, and tell whether the server is avoided from now on.
 
         Args:
             server: The server.
             sent_at: When the request was sent.
             is_down: Whether this failure alone says that the server is down.
-            seconds: The least time for which it must then be left alone.
+            seconds: The least time of the pause.
         """
         is_known = sent_at < server.rested_at
         if not self.are_several or is_known:

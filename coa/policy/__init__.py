@@ -41,8 +41,8 @@ class Turns:
     messages: tuple[str, ...]
     """The policy's own messages so far, each as its server sent it (`Native.message`)."""
     begun: str | UnsetType = UNSET
-    """At a fork: the beginning of this turn's thought, from which the policy goes on. The context
-    ends with it."""
+    """At a fork: the beginning of this turn's thought, which the policy continues. The context ends
+    with it."""
     must_call: str | UnsetType = UNSET
     """At a fork: the tool that this turn must call."""
 
@@ -84,7 +84,7 @@ class Native:
     cut_calls: tuple[str, ...] = ()
     """Further calls of the same turn, as JSON; none was made."""
     fault: str = ""
-    """Why the rollout cannot go on after this reply; empty where it can."""
+    """Why the rollout cannot continue after this reply; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class Policy(Encoder, Protocol):
 
         Raises:
             RequestError: this request cannot be answered; others can.
-            ServiceError: the policy cannot be reached, or answers nobody, for as long as it may.
+            ServiceError: the policy cannot be reached, or answers nobody.
         """
 
 
@@ -220,7 +220,7 @@ AnyPolicy = Policy | BatchPolicy
 
 @runtime_checkable
 class Scorer(Encoder, Protocol):
-    """A policy that can tell how probable a text is, which few can."""
+    """A policy that knows how probable a text is, as few do."""
 
     def log_probabilities(
         self, contexts: Sequence[tuple[int, ...]], continuations: Sequence[tuple[int, ...]]
@@ -231,16 +231,23 @@ class Scorer(Encoder, Protocol):
         """
 
 
-class UnbatchedPolicy:
-    """A policy that answers one request at a time with an engine in this process."""
+class WrappedPolicy:
+    """The name and the tokenizer of a policy inside another one."""
 
-    def __init__(self, policy: BatchPolicy) -> None:
-        self._policy = policy
+    def __init__(self, policy: Encoder) -> None:
         self.name = policy.name
         self.identity = policy.identity
         self.encode = policy.encode
         self.count_tokens = policy.count_tokens
         self.control_tokens = control_tokens(policy)
+
+
+class UnbatchedPolicy(WrappedPolicy):
+    """A policy that answers one request at a time with an engine in this process."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        super().__init__(policy)
+        self._policy = policy
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's context, in a batch of one."""
@@ -253,7 +260,7 @@ def session_name(trajectory_id: str) -> str:
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """Cut `text` after the stop string that ends first, and tell whether there was one.
+    """Cut `text` after the stop string that ends first, and say whether there was one.
 
     Servers differ: some drop the stop string, some keep it, some ignore the parameter and write on.
     """

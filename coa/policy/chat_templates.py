@@ -12,11 +12,7 @@ from coa.records.tokens import PieceEncoder
 
 
 def load_prompt(file: str, template: str, tokenizer: Any) -> Prompt:
-    """Load a prompt file inside a chat template; an empty one stands for the tokenizer's own.
-
-    Raises:
-        ConfigError: the file cannot be used, or there is no template.
-    """
+    """Load a prompt file inside a chat template; an empty one stands for the tokenizer's own."""
     prompt = Prompt.load(Path(file), template or own_template(tokenizer))
     return prompt.for_policy(PieceEncoder(tokenizer))
 
@@ -26,9 +22,6 @@ def own_template(tokenizer: Any) -> str:
 
     Some templates open the thinking themselves (DeepSeek-R1's distilled models). `Prompt.load` does
     it for all, so that opening is taken away here: the thinking is opened once.
-
-    Raises:
-        ConfigError: the tokenizer has no chat template, or one that cannot be filled.
     """
     if not tokenizer.chat_template:
         raise ConfigError(

@@ -17,7 +17,6 @@ import msgspec
 from coa.errors import ConfigError, ServiceError
 from coa.network.http_client import (
     NO_CONNECTION,
-    Connect,
     Connections,
     Fault,
     GaveUp,
@@ -32,10 +31,8 @@ from coa.network.servers import Servers
 from coa.policy import Completion, Finish, Request, RequestError, TokenId, cut_at_stop
 from coa.policy.probe import STORY, look_at_story, story_question
 from coa.policy.refusals import (
-    CHAT_STATUSES,
     MISSING_PAGE,
-    Offers,
-    Server,
+    Asked,
     is_about_request,
     listed_models,
     outage,
@@ -59,8 +56,8 @@ from coa.store.under_way import call_under_way
 
 _MAX_STOP_STRINGS = 4
 """The limit of OpenAI's interface; several servers refuse more."""
-_OFFERS_SECONDS = 5.0
-"""How long each request may take that asks what the server offers."""
+_LISTING_SECONDS = 5.0
+"""How long the request may take that asks which models a server has."""
 _PROBE_SECONDS = 60.0
 """How long the request may take that tests whether the server answers at all."""
 _ADDED_TOKENS = 8
@@ -69,6 +66,175 @@ _PROBE = Request("Hello", (), max_tokens=1, temperature=0.0, top_p=1.0, seed=0)
 _SECONDS_PER_MINUTE = 60.0
 _JSON = {"Content-Type": "application/json"}
 _STREAM = "text/event-stream"
+
+
+_STOP_FIELDS = ("stop_reason", "matched_stop")
+"""The fields in which vLLM and SGLang say which stop string ended a text.
+
+Null or a token id means that the policy ended its turn.
+"""
+_ENDS = frozenset({"stop", "length", None})
+"""Values of `finish_reason` that say how a text ended."""
+_FAILED_ENDS = frozenset({"error", "abort"})
+"""Values of `finish_reason` that say that the server failed on the way."""
+
+
+class _Choice(msgspec.Struct):
+    """One text that the server wrote."""
+
+    text: str | None = None
+    finish_reason: str | None = None
+    stop_reason: Any = msgspec.UNSET
+    matched_stop: Any = msgspec.UNSET
+    token_ids: list[TokenId] | None = None
+
+
+class Envelope(msgspec.Struct):
+    """What replies have in common; an error may come in their place, with status 200 too."""
+
+    raw_usage: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="usage")
+    """It is decoded by itself: an odd number there is no reason to pay for the reply again."""
+    error: Any = None
+
+    @property
+    def usage(self) -> object:
+        """Return the field `usage`; None where it is missing or cannot be read."""
+        try:
+            return msgspec.json.decode(self.raw_usage)
+        except (ValueError, RecursionError):
+            return None
+
+    def count(self, name: str) -> int | None:
+        """Read a number of tokens in `usage`; None where the server does not say it."""
+        usage = self.usage
+        return read_count(usage.get(name)) if isinstance(usage, dict) else None
+
+    @property
+    def error_status(self) -> int:
+        """Return the status that belongs to an error in a reply with status 200."""
+        code = self.error.get("code") if isinstance(self.error, dict) else None
+        if isinstance(code, int) and 400 <= code < 600:
+            return code
+        return 500
+
+
+class Body(Envelope):
+    """A reply of `POST /v1/completions`."""
+
+    choices: list[_Choice] | None = None
+
+
+RAW_BODY = msgspec.json.Decoder(Body)
+_Body = TypeVar("_Body", bound=Envelope)
+
+
+def decode_reply(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
+    """Decode a reply with lone surrogates replaced, which some servers write for half a character.
+
+    A reply that cannot be read is a `PassingFailure`.
+    """
+    try:
+        try:
+            return decoder.decode(body)
+        except msgspec.DecodeError:
+            if b"\\u" not in body:
+                raise
+            plain = json.dumps(json.loads(body), ensure_ascii=False)
+            return decoder.decode(plain.encode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise PassingFailure(Fault.ODD_REPLY, f"a reply that cannot be read ({error})") from error
+
+
+class Written(NamedTuple):
+    """A text that the server wrote."""
+
+    text: str
+    finish_reason: str | None
+    stated: Mapping[str, object]
+    """The fields beyond the protocol in which the server says how the text ended."""
+    token_ids: list[int] | None
+
+
+def with_usage(completion: Completion, body: Envelope, num_read: Callable[[], int]) -> Completion:
+    """Add what the server reports beyond the two counts, where that is anything."""
+    usage = read_usage(body.usage, completion.num_tokens, num_read)
+    return completion if completion.charged == usage else replace(completion, usage=usage)
+
+
+def only_choice(body: Body) -> Written:
+    """Return the text that was asked for; a `RequestError` where the server withholds it."""
+    if not body.choices:
+        raise PassingFailure(Fault.ODD_REPLY, "a reply without choices")
+    choice = body.choices[0]
+    if choice.finish_reason in _FAILED_ENDS:
+        reason = f"a text that ends with finish_reason {choice.finish_reason!r}"
+        raise PassingFailure(Fault.ODD_REPLY, reason)
+    if choice.text is None:
+        if choice.finish_reason not in _ENDS:
+            raise _withheld(choice.finish_reason)
+        raise PassingFailure(Fault.ODD_REPLY, "a reply without text")
+    stated = {}
+    for name in _STOP_FIELDS:
+        value = getattr(choice, name)
+        if value is not msgspec.UNSET:
+            stated[name] = value
+    return Written(choice.text, choice.finish_reason, stated, choice.token_ids)
+
+
+def finished_text(
+    text: str, reason: str | None, extra: Mapping[str, object], request: Request
+) -> tuple[str, Finish]:
+    """Complete a text with its stop string, and say why it ended.
+
+    Where the server keeps the stop string or ignores it, the text is cut after it. Where the server
+    drops it, `extra` (the choice's fields beyond the protocol) names it or says that there was
+    none. Other servers report a stop string and the end of a turn alike, as "stop": then a tool's
+    closing tag is restored if its opening tag is open, and any other stop string if it is the only
+    one. A text that ended for another reason, say a content filter, is a `RequestError`.
+    """
+    kept, has_stopped = cut_at_stop(text, request.stop)
+    if has_stopped:
+        return kept, Finish.STOP
+    if reason == "length":
+        return text, Finish.LENGTH
+    if reason not in _ENDS:
+        raise _withheld(reason)
+    stated = [extra[name] for name in _STOP_FIELDS if name in extra]
+    stop = stated[0] if stated else _likely_stop(text, request)
+    if isinstance(stop, str) and stop in request.stop:
+        return text + stop, Finish.STOP
+    return text, Finish.END
+
+
+def _withheld(reason: str | None) -> RequestError:
+    return RequestError(f"the server ended the text with finish_reason {reason!r}")
+
+
+def _likely_stop(text: str, request: Request) -> str | None:
+    """Guess the stop string that a server dropped silently; None when the turn has ended."""
+    stop_of_tag = {}
+    for stop in request.stop:
+        opening = _opening_tag(stop)
+        if opening:
+            stop_of_tag[opening] = stop
+    triggers = [tag for tag in stop_of_tag if request.context.endswith(tag)]
+    trigger = triggers[0] if triggers else ""
+    written = (trigger + text).rpartition(protocol.THINK_CLOSE)[2]
+    last_open = max(stop_of_tag, key=written.rfind, default="")
+    if last_open and last_open in written:
+        return stop_of_tag[last_open]
+    if len(request.stop) == 1 and not stop_of_tag:
+        return request.stop[0]
+    return None
+
+
+def _opening_tag(stop: str) -> str | None:
+    """Return the tag that opens what `stop` closes; None when `stop` closes no tool's tag."""
+    before, _, after = protocol.close_tag(" ").partition(" ")
+    has_name = len(stop) > len(before) + len(after)
+    if not has_name or not stop.startswith(before) or not stop.endswith(after):
+        return None
+    return protocol.open_tag(stop.removeprefix(before).removesuffix(after))
 
 
 class CompletionsPolicy:
@@ -84,27 +250,43 @@ class CompletionsPolicy:
     def __init__(
         self, settings: ServerSettings, *, deployment: str = "", place: str = "server"
     ) -> None:
-        """Check the settings; errors say that they stand in `place`, such as `teacher.server`."""
+        """Check the settings; `place` names their section in errors, such as `teacher.server`."""
         require_usable(settings, place)
         self._settings = settings
         self._place = place
         self._deployment = deployment
         self._gives_ids = bool(settings.tokenizer and settings.extra_body.get("return_token_ids"))
-        self._encoder = _load_encoder(settings.tokenizer) if settings.tokenizer else None
+        self._encoder: PieceEncoder | None = None
+        if settings.tokenizer:
+            from coa.policy.local.model import load_tokenizer
+
+            self._encoder = PieceEncoder(load_tokenizer(settings.tokenizer))
         key = read_key(settings.api_key_env)
-        self._server = Server(
-            base_url=", ".join(settings.addresses),
-            model=settings.model,
-            key_variable=settings.api_key_env,
-            has_key=bool(key),
-            timeout_seconds=settings.timeout_seconds,
-            patience_minutes=settings.patience_minutes,
-            page=self._page,
-        )
+        self.where = ", ".join(settings.addresses)
+        """The addresses of the servers."""
+        self._asked = Asked(settings, self._page, has_key=bool(key))
         self.traffic = Traffic()
         limits = Limits(settings.max_requests_per_minute, settings.max_tokens_per_minute)
         self._forecast = TokenForecast(limits)
-        self._client = _make_client(settings, key, limits, self._count_repeat, self._connect)
+        headers = {**_JSON, **settings.headers}
+        if key:
+            headers.setdefault("Authorization", f"Bearer {key}")
+        secrets = (key, *secrets_of(settings))
+        self._client = HttpClient(
+            "policy's server",
+            Patience(
+                settings.timeout_seconds,
+                settings.patience_minutes * _SECONDS_PER_MINUTE,
+                cuts_attempts=False,
+            ),
+            headers=headers,
+            secrets=(*secrets, *settings.headers.values()),
+            masked=secrets,
+            before_repeat=self._count_repeat,
+            servers=Servers(settings.addresses),
+            limits=limits,
+            connect=self._connect,
+        )
 
     @staticmethod
     def _connect(headers: Mapping[str, str], readable: Callable[[str], str]) -> Connections:
@@ -112,11 +294,7 @@ class CompletionsPolicy:
         return Connections(headers, readable)
 
     def require_key(self) -> None:
-        """Check that the key is there; opening alone needs none, because lineage only reads names.
-
-        Raises:
-            ConfigError: The environment variable that should hold it is not set, or empty.
-        """
+        """Refuse a key that is not there; opening alone needs none, as lineage only reads names."""
         require_key(self._settings, self._place)
 
     @property
@@ -179,14 +357,18 @@ class CompletionsPolicy:
         """Continue the request's context.
 
         Raises:
-            RequestError: the server rejects this request (400, 413, 422), say because its context
-                is too long, withholds the text, or fails at this request alone until our patience
-                ends.
+            RequestError: the server rejects this request, withholds the text, or fails at this
+                request alone until our patience ends.
             ServiceError: the server cannot be reached or fails until our patience ends, or it
                 refuses us.
             ConfigError: there are more than four stop strings, or the server streams its reply.
         """
         expected = self._forecast.expect(request)
+        headers = {}
+        if request.session:
+            # Routers keep a trajectory on one server by them: several read the first, SGLang's the
+            # second.
+            headers = {"X-Session-ID": request.session, "X-SMG-Routing-Key": request.session}
         try:
             completion = await self._client.request(
                 "POST",
@@ -195,30 +377,24 @@ class CompletionsPolicy:
                 session=request.session or "",
                 num_tokens=expected,
                 data=self._body(request),
-                headers=session_headers(request),
+                headers=headers,
             )
         except Rejection as rejection:
             raise await self._rejected(rejection.reply) from rejection
         except GaveUp as error:
-            raise await self._given_up(error) from error
+            answers_others = error.others_answered
+            if not answers_others and error.failure.fault not in NO_CONNECTION:
+                answers_others = await self._answers_another(error.url)
+            raise outage(self._asked, error, self._client, answers_others=answers_others) from error
         self._forecast.correct(request, expected, completion)
         return completion
 
-    @property
-    def where(self) -> str:
-        """Return the addresses of the servers."""
-        return self._server.base_url
-
     def probe_questions(self, like: Request) -> tuple[Request, ...]:
-        """Word the questions that a probe asks before a run with requests like this one."""
+        """Return the questions that a probe asks before a run with requests like this one."""
         return (story_question(like, self.encode(STORY, is_prompt=True)),)
 
     def look_at_probe(self, replies: Sequence[Completion]) -> dict[str, str]:
-        """Say what the server made of these questions.
-
-        Raises:
-            ConfigError: It contradicts the settings.
-        """
+        """Say what the server made of these questions; a contradiction is a ConfigError."""
         (reply,) = replies
         decoded = None
         if self._encoder is not None and reply.ids is not None:
@@ -227,7 +403,7 @@ class CompletionsPolicy:
 
     def probe_key(self, request: Request) -> tuple[object, ...]:
         """Return what the reply to a question of a probe depends on: what is sent, and to whom."""
-        return (self._page, self._server.base_url, self._deployment, self._body(request).decode())
+        return (self._page, self.where, self._deployment, self._body(request).decode())
 
     def _body(self, request: Request) -> bytes:
         if len(request.stop) > _MAX_STOP_STRINGS:
@@ -267,9 +443,12 @@ class CompletionsPolicy:
             )
         try:
             return self._read(reply, request)
-        except (PassingFailure, RequestError):
+        except PassingFailure:
             call_under_way().lose(self._usage_of_lost(reply, request))
             raise
+        except RequestError as error:
+            call_under_way().lose(self._usage_of_lost(reply, request))
+            raise RequestError(self._client.readable(str(error))) from None
 
     def _usage_of_lost(self, reply: Reply, request: Request) -> Usage:
         """Tell or estimate what a reply with status 200 cost that cannot be used."""
@@ -283,21 +462,10 @@ class CompletionsPolicy:
         return read_usage(body.usage, num_written, lambda: self._num_read(request))
 
     def _read(self, reply: Reply, request: Request) -> Completion:
-        """Turn a reply with status 200 into a completion.
-
-        Raises:
-            PassingFailure: it cannot be read, or reports an error that may pass.
-            Rejection: it reports another error.
-            RequestError: the server withholds the text.
-        """
-        body = decode_body(reply.body)
-        if body.error:
-            self._client.require_success(reply._replace(status=body.error_status))
-        try:
-            choice = only_choice(body)
-            text, finish = finished_text(choice.text, choice.finish_reason, choice.stated, request)
-        except RequestError as error:
-            raise RequestError(self._client.readable(str(error))) from None
+        """Turn a reply with status 200 into a completion."""
+        body = self._decode(reply, RAW_BODY)
+        choice = only_choice(body)
+        text, finish = finished_text(choice.text, choice.finish_reason, choice.stated, request)
         is_cut = len(text) < len(choice.text)
         ids = choice.token_ids if self._gives_ids and not is_cut else None
         counted = body.count("completion_tokens")
@@ -309,8 +477,14 @@ class CompletionsPolicy:
             num_context_tokens=body.count("prompt_tokens") or None,
             ids=None if ids is None else tuple(ids),
         )
-        usage = read_usage(body.usage, num_tokens, lambda: self._num_read(request))
-        return completion if completion.charged == usage else replace(completion, usage=usage)
+        return with_usage(completion, body, lambda: self._num_read(request))
+
+    def _decode(self, reply: Reply, decoder: msgspec.json.Decoder[_Body]) -> _Body:
+        """Decode a reply, and raise the error that may come in its place."""
+        body = decode_reply(reply.body, decoder)
+        if body.error:
+            self._client.require_success(reply._replace(status=body.error_status))
+        return body
 
     def _num_read(self, request: Request) -> int:
         """Count the tokens of a context that the server did not count."""
@@ -319,14 +493,9 @@ class CompletionsPolicy:
         return self.count_tokens(request.context)
 
     def _num_written(self, text: str, num_chars: int, counted: int | None) -> int:
-        """Count the tokens of `text`, which the server wrote.
+        """Count the tokens of a text, which had `num_chars` and `counted` tokens before it was cut.
 
         Where the text was cut, that is a share of what the server counted.
-
-        Args:
-            text: The text, perhaps cut.
-            num_chars: Length of the text before it was cut.
-            counted: Tokens before it was cut, as the server counts them.
         """
         is_cut = len(text) < num_chars
         if not counted or (is_cut and self._encoder):
@@ -336,30 +505,20 @@ class CompletionsPolicy:
         return counted
 
     async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
-        if is_about_request(reply):
+        if is_about_request(reply, self._page):
             call_under_way().lose(Usage(0, 0))
             return RequestError(quoted(reply, self._client))
-        base_url = reply.url.removesuffix(f"/{self._page}")
-        offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
-        return refusal(self._server._replace(base_url=base_url), reply, offers, self._client)
+        models: tuple[str, ...] = ()
+        if reply.status in MISSING_PAGE:
+            models = await self._listed_models(reply.url.removesuffix(f"/{self._page}"))
+        return refusal(self._asked, reply, models, self._client)
 
-    async def _offers(self, base_url: str) -> Offers:
-        """Ask what a server offers; nothing where it does not answer."""
-        asked = msgspec.json.encode({"model": self._settings.model})
+    async def _listed_models(self, base_url: str) -> tuple[str, ...]:
         try:
-            listing = await self._client.attempt("GET", f"{base_url}/models", _OFFERS_SECONDS)
-            chat = await self._client.attempt(
-                "POST", f"{base_url}/chat/completions", _OFFERS_SECONDS, data=asked
-            )
+            listing = await self._client.attempt("GET", f"{base_url}/models", _LISTING_SECONDS)
         except (PassingFailure, Rejection):
-            return Offers()
-        return Offers(listed_models(listing.body), chat.status in CHAT_STATUSES)
-
-    async def _given_up(self, error: GaveUp) -> RequestError | ServiceError:
-        answers_others = error.others_answered
-        if not answers_others and error.failure.fault not in NO_CONNECTION:
-            answers_others = await self._answers_another(error.url)
-        return outage(self._server, error, self._client, answers_others=answers_others)
+            return ()
+        return listed_models(listing.body)
 
     def _count_repeat(self) -> None:
         self.traffic.retried += 1
@@ -376,225 +535,6 @@ class CompletionsPolicy:
         return True
 
 
-def _make_client(
-    settings: ServerSettings,
-    key: str,
-    limits: Limits,
-    before_repeat: Callable[[], None],
-    connect: Connect,
-) -> HttpClient:
-    patience = Patience(
-        settings.timeout_seconds,
-        settings.patience_minutes * _SECONDS_PER_MINUTE,
-        cuts_attempts=False,
-    )
-    headers = {**_JSON, **settings.headers}
-    if key:
-        headers.setdefault("Authorization", f"Bearer {key}")
-    secrets = (key, *secrets_of(settings))
-    return HttpClient(
-        "policy's server",
-        patience,
-        headers=headers,
-        secrets=(*secrets, *settings.headers.values()),
-        masked=secrets,
-        before_repeat=before_repeat,
-        servers=Servers(settings.addresses),
-        limits=limits,
-        connect=connect,
-    )
-
-
-def _load_encoder(tokenizer: str) -> PieceEncoder:
-    from coa.policy.local.model import load_tokenizer
-
-    return PieceEncoder(load_tokenizer(tokenizer))
-
-
-_STOP_FIELDS = ("stop_reason", "matched_stop")
-"""The fields in which vLLM and SGLang say which stop string ended a text.
-
-Null or a token id means that the policy ended its turn.
-"""
-_ENDS = frozenset({"stop", "length", None})
-"""Values of `finish_reason` that say how a text ended."""
-_FAILED_ENDS = frozenset({"error", "abort"})
-"""Values of `finish_reason` that say that the server failed on the way."""
-
-
-class _Choice(msgspec.Struct):
-    """One text that the server wrote."""
-
-    text: str | None = None
-    finish_reason: str | None = None
-    stop_reason: Any = msgspec.UNSET
-    matched_stop: Any = msgspec.UNSET
-    token_ids: list[TokenId] | None = None
-
-
-class Envelope(msgspec.Struct):
-    """What replies have in common; an error may come in their place, with status 200 too."""
-
-    told_usage: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="usage")
-    """It is decoded by itself: an odd number there is no reason to pay for the reply again."""
-    error: Any = None
-
-    @property
-    def usage(self) -> object:
-        """Return the field `usage`; None where it is missing or cannot be read."""
-        try:
-            return msgspec.json.decode(self.told_usage)
-        except (ValueError, RecursionError):
-            return None
-
-    def count(self, name: str) -> int | None:
-        """Read a number of tokens in `usage`; None where the server does not say it."""
-        usage = self.usage
-        return read_count(usage.get(name)) if isinstance(usage, dict) else None
-
-    @property
-    def error_status(self) -> int:
-        """Return the status that belongs to an error in a reply with status 200."""
-        code = self.error.get("code") if isinstance(self.error, dict) else None
-        if isinstance(code, int) and 400 <= code < 600:
-            return code
-        return 500
-
-
-class Body(Envelope):
-    """A reply of `POST /v1/completions`."""
-
-    choices: list[_Choice] | None = None
-
-
-_DECODER = msgspec.json.Decoder(Body)
-_Body = TypeVar("_Body", bound=Envelope)
-
-
-def decode_body(body: bytes) -> Body:
-    """Decode a reply.
-
-    Raises:
-        PassingFailure: it is not JSON, or not that of a completions server.
-    """
-    return decode_reply(body, _DECODER)
-
-
-def decode_reply(body: bytes, decoder: msgspec.json.Decoder[_Body]) -> _Body:
-    """Decode a reply with lone surrogates replaced, which some servers write for half a character.
-
-    Raises:
-        PassingFailure: it cannot be read.
-    """
-    try:
-        try:
-            return decoder.decode(body)
-        except msgspec.DecodeError:
-            if b"\\u" not in body:
-                raise
-            plain = json.dumps(json.loads(body), ensure_ascii=False)
-            return decoder.decode(plain.encode(errors="replace"))
-    except (ValueError, RecursionError) as error:
-        raise PassingFailure(Fault.ODD_REPLY, f"a reply that cannot be read ({error})") from error
-
-
-class Written(NamedTuple):
-    """A text that the server wrote."""
-
-    text: str
-    finish_reason: str | None
-    stated: Mapping[str, object]
-    """The fields beyond the protocol in which the server says how the text ended."""
-    token_ids: list[int] | None
-
-
-def only_choice(body: Body) -> Written:
-    """Return the text that was asked for.
-
-    Raises:
-        PassingFailure: there is none, or the server failed on the way.
-        RequestError: the server withholds it.
-    """
-    if not body.choices:
-        raise PassingFailure(Fault.ODD_REPLY, "a reply without choices")
-    choice = body.choices[0]
-    if choice.finish_reason in _FAILED_ENDS:
-        reason = f"a text that ends with finish_reason {choice.finish_reason!r}"
-        raise PassingFailure(Fault.ODD_REPLY, reason)
-    if choice.text is None:
-        if choice.finish_reason not in _ENDS:
-            raise _withheld(choice.finish_reason)
-        raise PassingFailure(Fault.ODD_REPLY, "a reply without text")
-    stated = {}
-    for name in _STOP_FIELDS:
-        value = getattr(choice, name)
-        if value is not msgspec.UNSET:
-            stated[name] = value
-    return Written(choice.text, choice.finish_reason, stated, choice.token_ids)
-
-
-def finished_text(
-    text: str, reason: str | None, extra: Mapping[str, object], request: Request
-) -> tuple[str, Finish]:
-    """Complete a text with its stop string, and tell why it ended.
-
-    Where the server keeps the stop string or ignores it, the text is cut after it. Where the server
-    drops it, `extra` (the choice's fields beyond the protocol) names it or says that there was
-    none.
-
-    Other servers report a stop string and the end of a turn alike, as "stop". Then a tool's closing
-    tag is restored if its opening tag is open, inserted triggers included. Any other stop string is
-    restored if it is the only one asked for. Else the turn has ended.
-
-    Raises:
-        RequestError: the server ended the text for another reason, say its content filter.
-    """
-    kept, has_stopped = cut_at_stop(text, request.stop)
-    if has_stopped:
-        return kept, Finish.STOP
-    if reason == "length":
-        return text, Finish.LENGTH
-    if reason not in _ENDS:
-        raise _withheld(reason)
-    stated = [extra[name] for name in _STOP_FIELDS if name in extra]
-    stop = stated[0] if stated else _likely_stop(text, request)
-    if isinstance(stop, str) and stop in request.stop:
-        return text + stop, Finish.STOP
-    return text, Finish.END
-
-
-def _withheld(reason: str | None) -> RequestError:
-    return RequestError(f"the server ended the text with finish_reason {reason!r}")
-
-
-def _likely_stop(text: str, request: Request) -> str | None:
-    """Guess the stop string that a server dropped silently; None when the turn has ended."""
-    stop_of_tag = {}
-    for stop in request.stop:
-        opening = _opening_tag(stop)
-        if opening:
-            stop_of_tag[opening] = stop
-    triggers = [tag for tag in stop_of_tag if request.context.endswith(tag)]
-    trigger = triggers[0] if triggers else ""
-    written = (trigger + text).rpartition(protocol.THINK_CLOSE)[2]
-    last_open = max(stop_of_tag, key=written.rfind, default="")
-    if last_open and last_open in written:
-        return stop_of_tag[last_open]
-    if len(request.stop) == 1 and not stop_of_tag:
-        return request.stop[0]
-    return None
-
-
-def _opening_tag(stop: str) -> str | None:
-    """Return the tag that opens what `stop` closes; None when `stop` closes no tool's tag."""
-    before, _, after = protocol.close_tag(" ").partition(" ")
-    has_name = len(stop) > len(before) + len(after)
-    if not has_name or not stop.startswith(before) or not stop.endswith(after):
-        return None
-    tool = stop.removeprefix(before).removesuffix(after)
-    return protocol.open_tag(tool)
-
-
 CHARS_PER_TOKEN = 3.5
 """An estimate for English text and today's vocabularies.
 
@@ -606,18 +546,8 @@ _NEWEST_SHARE = 0.05
 """The weight of the newest turn in the mean."""
 
 
-def session_headers(request: Request) -> dict[str, str]:
-    """Return the headers by which routers keep a trajectory on one server.
-
-    `X-Session-ID` is read by several, `X-SMG-Routing-Key` by SGLang's.
-    """
-    if not request.session:
-        return {}
-    return {"X-Session-ID": request.session, "X-SMG-Routing-Key": request.session}
-
-
 class TokenForecast:
-    """Expects the tokens of requests, and corrects `limits` once a reply tells the true number."""
+    """Estimates the tokens of requests, and corrects `limits` by what a reply reports."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

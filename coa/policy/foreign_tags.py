@@ -36,11 +36,8 @@ before each error, which would take time that grows with the square of the text.
 def hide_json(text: str, call_open: str = "<tool_call>", call_close: str = "</tool_call>") -> str:
     """Blank out the JSON between tags, so that tags inside its strings are not taken for tags.
 
-    The JSON says where a call ends, as does the closing tag of code after it. What is no JSON
-    object or list, or is not closed after it, stays as it is.
-
-    Returns:
-        A text of the same length, with the tags of the calls at the same places.
+    What is no JSON object or list, or is not closed after it, stays as it is. The text keeps its
+    length, and the tags of the calls their places.
     """
     if call_open not in text:
         return text
@@ -62,16 +59,10 @@ def hide_json(text: str, call_open: str = "<tool_call>", call_close: str = "</to
 
 
 def end_of_call(text: str, start: int, call_close: str) -> int:
-    """Return where the closing tag of a call in JSON begins.
+    """Return where the closing tag of a call in JSON begins, whose opening tag ends at `start`.
 
-    Args:
-        text: The whole text.
-        start: Where the call's opening tag ends.
-        call_close: The closing tag.
-
-    Returns:
-        A negative number where no JSON begins, or the tag does not follow it; the end of the text
-        where code begins after it that is never closed.
+    It is negative where no JSON begins, or the tag does not follow it, and the end of the text
+    where code begins after it that is never closed.
     """
     end = end_of_json(text, start)
     if end < 0:
@@ -105,18 +96,14 @@ def _skip_blanks(text: str, start: int) -> int:
 
 def foreign_tags(steps: Sequence[Step]) -> list[str]:
     """List the foreign tags of a row, each once; empty where the row has tags of ours."""
-    if _speaks_our_tags(steps):
+    for step in steps:
+        is_call = step.kind is StepKind.ACTION and step.tool
+        if is_call and step.text.startswith(protocol.open_tag(step.tool or "")):
+            return []
+    if boxed_answer(protocol.answer_text(steps)) is not None:
         return []
     found: dict[str, None] = {}
     for step in steps:
         if step.author is Author.POLICY:
             found.update(dict.fromkeys(_FOREIGN_TAG.findall(step.text)))
     return list(found)
-
-
-def _speaks_our_tags(steps: Sequence[Step]) -> bool:
-    for step in steps:
-        is_call = step.kind is StepKind.ACTION and step.tool
-        if is_call and step.text.startswith(protocol.open_tag(step.tool or "")):
-            return True
-    return boxed_answer(protocol.answer_text(steps)) is not None

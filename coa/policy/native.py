@@ -28,8 +28,8 @@ import msgspec
 
 from coa.errors import ConfigError
 from coa.network.http_client import Reply
-from coa.policy import Completion, Finish, Native, Request, RequestError
-from coa.policy.chat.families import FAMILIES, ChatSettings
+from coa.policy import Completion, Finish, Native, Request
+from coa.policy.chat.families import ChatSettings
 from coa.policy.chat.messages import Message, is_forced, to_messages, tool_schemas
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.chat.replies import (
@@ -41,12 +41,17 @@ from coa.policy.chat.replies import (
     to_completion,
     to_forced_answer,
 )
-from coa.policy.completions import CompletionsPolicy, decode_body, finished_text, only_choice
+from coa.policy.completions import (
+    RAW_BODY,
+    CompletionsPolicy,
+    finished_text,
+    only_choice,
+    with_usage,
+)
 from coa.policy.foreign_tags import end_of_call
 from coa.policy.server_settings import ServerSettings
 from coa.records import protocol
 from coa.records.tokens import PieceEncoder
-from coa.records.usage import read_usage
 
 _MAX_SHOWN_OF_CALL = 200
 
@@ -107,12 +112,8 @@ def read_turn(text: str, grammar: Grammar, *, is_thinking: bool, is_cut: bool) -
     """Take a turn apart, without its end-of-turn token.
 
     The reasoning ends at its closing mark: what looks like a call before it is part of a thought.
-
-    Args:
-        text: What the model wrote.
-        grammar: The marks of its format.
-        is_thinking: Whether the template has opened the reasoning already.
-        is_cut: Whether the turn ran into the limit of tokens.
+    `is_thinking` says whether the template has opened the reasoning already, `is_cut` whether the
+    turn ran into the limit of tokens.
     """
     reasoning = ""
     rest = text
@@ -212,15 +213,7 @@ class NativeTemplate:
     """A tokenizer's chat template, whose format is one of `GRAMMARS`."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        """Find the template's format.
-
-        Args:
-            tokenizer: A tokenizer of transformers.
-            name: Its folder or name, for errors.
-
-        Raises:
-            ConfigError: The tokenizer has no template, or one of another format.
-        """
+        """Find the template's format; `name` is the tokenizer's folder or name, for errors."""
         self._tokenizer = tokenizer
         self._encoder = PieceEncoder(tokenizer)
         self._name = name
@@ -264,10 +257,7 @@ class NativeTemplate:
     ) -> tuple[int, ...]:
         """Encode what follows a turn of the model, up to where its next one begins.
 
-        Args:
-            messages: The messages after the turn.
-            sampled: The ids of the turn. Where they do not end the turn, the result does.
-            is_forced: Whether the model is to answer without thinking.
+        Where the ids of the turn, `sampled`, do not end it, the result does.
         """
         turn = {"role": "assistant", "content": _TURN}
         text = self._render((_ASKED, turn, *messages), (), is_forced=is_forced)
@@ -367,10 +357,7 @@ class TokenSequence(NamedTuple):
 def token_sequence(messages: Sequence[str]) -> TokenSequence:
     """Join the turns of a trajectory: the exact ids that its policy read and sampled.
 
-    Args:
-        messages: Its policy's own messages (`coa.rollout.loop.State.messages`, or those of a replay
-        from
-            the journal, `coa.rollout.calls.Replay.messages`).
+    Its messages are those of `coa.rollout.loop.State` or of `coa.rollout.calls.Replay`.
     """
     ids: list[int] = []
     mask: list[bool] = []
@@ -389,22 +376,17 @@ class NativePolicy(ChatPolicy):
 
     _page = "completions"
 
-    def __init__(
-        self,
-        settings: ServerSettings,
-        chat: ChatSettings,
-        *,
-        deployment: str = "",
-        place: str = "server",
-    ) -> None:
+    def __init__(self, settings: ServerSettings, chat: ChatSettings, **names: str) -> None:
+        """Take the arguments of `ChatPolicy`; the tokenizer must be named."""
         if not settings.tokenizer:
+            place = names.get("place", "server")
             raise ConfigError(
                 "a model's own format is written with its tokenizer, and none is named",
                 where=f"{place}.tokenizer",
                 expected="the folder or the Hub name of the tokenizer that the server's model has",
                 fix=f"{place}.tokenizer=..., most often the same as {place}.model",
             )
-        super().__init__(settings, chat, deployment=deployment, place=place)
+        super().__init__(settings, chat, **names)
         assert self._encoder is not None
         self._template = NativeTemplate(self._encoder.tokenizer, settings.tokenizer)
 
@@ -418,17 +400,13 @@ class NativePolicy(ChatPolicy):
         """Return what decides replies beyond the model's name, and how they are read."""
         return {**super().identity, "native": self._template.digest}
 
-    _rejected = CompletionsPolicy._rejected
     _connect = staticmethod(CompletionsPolicy._connect)
 
     async def complete(self, request: Request) -> Completion:
         """Continue the request's conversation.
 
-        Raises:
-            RequestError: The server rejects this request, or withholds the text.
-            ServiceError: The server cannot be reached, or fails until our patience ends.
-            ConfigError: The server gives no ids, or those of another tokenizer; or its first
-                replies show that it cannot teach.
+        Besides the errors of `CompletionsPolicy`, a server that gives no ids, or those of another
+        tokenizer, is a `ConfigError`.
         """
         return await super().complete(replace(request, context_ids=self._prompt_ids(request)))
 
@@ -443,27 +421,18 @@ class NativePolicy(ChatPolicy):
             return self._template.first_ids([message], (), is_forced=False)
         turns = request.turns
         forced = is_forced(request)
-        family = FAMILIES[self._chat.family]
-        messages = to_messages(request, turns, family, self._chat.answer_request)
+        messages = to_messages(request, turns, self._family, self._chat.answer_request)
         if not turns.messages:
             schemas = tool_schemas(turns.tools, self._chat.tools, self._own_schemas)
             return self._template.first_ids(messages, schemas, is_forced=forced)
         last = _MESSAGE.decode(turns.messages[-1])
+        number = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
         following = self._template.next_ids(
-            _after_last_turn(messages), last.sampled_ids, is_forced=forced
+            messages[number + 1 :], last.sampled_ids, is_forced=forced
         )
         if last.is_thinking:
             following = self._template.encode(self._template.grammar.think_close) + following
         return token_sequence(turns.messages).input_ids + following
-
-    def probe_questions(self, like: Request) -> tuple[Request, ...]:
-        """Word the questions that a probe asks before a run with requests like this one.
-
-        Raises:
-            ConfigError: No such request can be sent, so the probe need not be paid.
-        """
-        self._body(like)
-        return super().probe_questions(like)
 
     def _body(self, request: Request) -> bytes:
         ids = request.context_ids
@@ -482,26 +451,18 @@ class NativePolicy(ChatPolicy):
         return msgspec.json.encode({**fields, **self._settings.extra_body})
 
     def _read(self, reply: Reply, request: Request) -> Completion:
-        """Turn a reply with status 200 into a completion.
-
-        Raises:
-            PassingFailure: It cannot be read, or reports an error that may pass.
-            Rejection: It reports another error.
-            RequestError: The server withholds the text.
-            ConfigError: It has no ids, or those of another tokenizer; or the first replies all show
-                that the policy cannot teach.
-        """
-        body = decode_body(reply.body)
-        if body.error:
-            self._client.require_success(reply._replace(status=body.error_status))
-        try:
-            choice = only_choice(body)
-            plain = replace(request, stop=())
-            _, finish = finished_text(choice.text, choice.finish_reason, choice.stated, plain)
-        except RequestError as error:
-            raise RequestError(self._client.readable(str(error))) from None
+        """Turn a reply with status 200 into a completion."""
+        body = self._decode(reply, RAW_BODY)
+        choice = only_choice(body)
+        plain = replace(request, stop=())
+        _, finish = finished_text(choice.text, choice.finish_reason, choice.stated, plain)
         if choice.token_ids is None:
-            raise _no_ids(reply.url)
+            raise ConfigError(
+                "the server gives no token ids",
+                where=reply.url,
+                expected="choices[].token_ids in replies to requests with return_token_ids: true",
+                fix="use vLLM 0.10.2 or newer, or teacher.policy=chat",
+            )
         _require_same_text(choice.text, self._template.decode(choice.token_ids), reply.url)
         ids = request.context_ids or ()
         sampled, is_over = self._cut_at_end(choice.token_ids)
@@ -510,11 +471,10 @@ class NativePolicy(ChatPolicy):
         completion = replace(
             completion, num_tokens=len(sampled), num_context_tokens=len(ids) or None
         )
-        usage = read_usage(body.usage, len(sampled), lambda: len(ids))
-        return completion if completion.charged == usage else replace(completion, usage=usage)
+        return with_usage(completion, body, lambda: len(ids))
 
     def _cut_at_end(self, ids: Sequence[int]) -> tuple[tuple[int, ...], bool]:
-        """Cut ids after the first one that ends a turn, and tell whether there was one."""
+        """Cut ids after the first one that ends a turn, and say whether there was one."""
         for position, token in enumerate(ids):
             if token in self._template.end_ids:
                 return tuple(ids[: position + 1]), True
@@ -536,7 +496,15 @@ class NativePolicy(ChatPolicy):
         )
         earlier = request.turns.messages
         num_earlier = _MESSAGE.decode(earlier[-1]).num_ids if earlier else 0
-        message = _message(turn, ids[num_earlier:], sampled, len(ids) + len(sampled))
+        calls = [{"type": "function", "function": call._asdict()} for call in turn.reply.calls]
+        own = NativeMessage(
+            given_ids=ids[num_earlier:],
+            sampled_ids=sampled,
+            num_ids=len(ids) + len(sampled),
+            tool_calls=tuple(calls_with_ids(calls)),
+            is_thinking=turn.is_thinking,
+        )
+        message = msgspec.json.encode(own).decode()
         if is_forced(request):
             return to_forced_answer(turn.reply, Native(message), len(sampled))
         fault = turn.fault or self._fault(turn.reply, None, is_first=not earlier)
@@ -544,37 +512,11 @@ class NativePolicy(ChatPolicy):
         return to_completion(turn.reply, native, len(sampled), self._own_schemas)
 
 
-def _message(
-    turn: NativeTurn, given: tuple[int, ...], sampled: tuple[int, ...], num_ids: int
-) -> str:
-    calls = []
-    for call in turn.reply.calls:
-        calls.append({"type": "function", "function": call._asdict()})
-    message = NativeMessage(
-        given_ids=given,
-        sampled_ids=sampled,
-        num_ids=num_ids,
-        tool_calls=tuple(calls_with_ids(calls)),
-        is_thinking=turn.is_thinking,
-    )
-    return msgspec.json.encode(message).decode()
-
-
-def _after_last_turn(messages: Sequence[Message]) -> Sequence[Message]:
-    """Return the messages after the policy's last one."""
-    number = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-    return messages[number + 1 :]
-
-
 def _require_same_text(theirs: str, ours: str, url: str) -> None:
-    """Compare the server's text of its ids with ours; signs and blanks, which servers trim, aside.
-
-    Raises:
-        ConfigError: They differ, so the server's model has another tokenizer.
-    """
-    told = _NOT_A_WORD.sub("", theirs)
+    """Refuse ids whose text differs from the server's; signs and blanks, which it trims, aside."""
+    reported = _NOT_A_WORD.sub("", theirs)
     decoded = _NOT_A_WORD.sub("", ours)
-    if decoded.startswith(told):  # The server leaves out the end-of-turn token.
+    if decoded.startswith(reported):  # The server leaves out the end-of-turn token.
         return
     raise ConfigError(
         "the server's model has another tokenizer than the one that is named",
@@ -582,13 +524,4 @@ def _require_same_text(theirs: str, ours: str, url: str) -> None:
         expected=repr(theirs[:_MAX_SHOWN_CHARS]),
         got=repr(ours[:_MAX_SHOWN_CHARS]),
         fix="set teacher.server.tokenizer to the folder or name of the model that is served",
-    )
-
-
-def _no_ids(url: str) -> ConfigError:
-    return ConfigError(
-        "the server gives no token ids",
-        where=url,
-        expected="choices[].token_ids in replies to requests with return_token_ids: true",
-        fix="use vLLM 0.10.2 or newer, or teacher.policy=chat",
     )

@@ -1,12 +1,15 @@
 """Ask a server two short questions before a run relies on it, and look at what comes.
 
 A chat server is asked one question with a tool, where the run offers one, and one without; a server
-of raw completions is asked to go on with a text. Any model answers them: what is looked at is what
+of raw completions is asked to continue a text. Any model answers them: what is looked at is what
 the server makes of it. `coa/rollout/probe.py` asks and keeps the replies in the journal.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+
+from msgspec import UNSET
 
 from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, Turns
@@ -16,7 +19,7 @@ from coa.records import protocol
 from coa.records.trajectory import StepKind
 
 STORY = "Once upon a time there was"
-"""A text that goes on in many ways."""
+"""A text that can continue in many ways."""
 _STORY_TOKENS = 16
 _TURN_TOKENS = 512
 """The room for a turn of chat: models that reason need it, and most use a tenth of it."""
@@ -38,42 +41,40 @@ PARSER_ADVICE = (
 def story_question(like: Request, ids: tuple[int, ...] | None) -> Request:
     """Ask for the continuation of a text, with the settings and the stop strings of the run.
 
-    Args:
-        like: A request of the run.
-        ids: The text `STORY` as ids, for policies that send ids.
+    `ids` are the text `STORY`, for policies that send ids.
     """
-    return Request(
+    return replace(
+        like,
         context=STORY,
-        stop=like.stop,
         max_tokens=_STORY_TOKENS,
-        temperature=like.temperature,
-        top_p=like.top_p,
         seed=_SEED,
         context_ids=ids,
+        session=UNSET,
+        turns=UNSET,
     )
 
 
 def chat_questions(like: Request) -> tuple[Request, ...]:
     """Ask for a call of a tool, where the run offers one, and for an answer without tools."""
-    questions = []
+    plain = f"Think for a moment, then name {_FACT} in one word."
+    questions = [_chat_question(plain, (), like)]
     tools = like.turns.tools if isinstance(like.turns, Turns) else ()
     if tools:
         tool = "search" if "search" in tools else tools[0]
         asked = f"Call the tool {tool} once, now, to look up {_FACT}. Then answer in one word."
-        questions.append(_chat_question(asked, tools, like))
-    plain = f"Think for a moment, then name {_FACT} in one word."
-    questions.append(_chat_question(plain, (), like))
+        questions.insert(0, _chat_question(asked, tools, like))
     return tuple(questions)
 
 
 def _chat_question(asked: str, tools: tuple[str, ...], like: Request) -> Request:
-    return Request(
+    return replace(
+        like,
         context=f"{asked}\n\n{THINKING_OPENED}",
         stop=(),
         max_tokens=min(_TURN_TOKENS, like.max_tokens),
-        temperature=like.temperature,
-        top_p=like.top_p,
         seed=_SEED,
+        context_ids=None,
+        session=UNSET,
         turns=Turns(tools, ()),
     )
 
@@ -83,14 +84,8 @@ def look_at_story(
 ) -> dict[str, str]:
     """Say what a server of raw completions made of the story.
 
-    Args:
-        reply: Its reply.
-        decoded: The text of the ids that came, by the tokenizer of the settings.
-        where: The server's addresses.
-        gives_ids: Whether the settings ask for ids.
-
-    Raises:
-        ConfigError: It repeats the text, or its ids are missing or those of another tokenizer.
+    `decoded` is the text of the ids that came. A server that repeats the text, or whose ids are
+    missing or those of another tokenizer, is a `ConfigError`.
     """
     text = reply.text
     if text.startswith(STORY) or text.lstrip().startswith(STORY[-_ECHO_CHARS:]):
@@ -130,15 +125,9 @@ def look_at_story(
 def look_at_chat(
     replies: Sequence[Completion], waives: Sequence[Waiver], *, where: str
 ) -> dict[str, str]:
-    """Say what a chat server made of the questions of `chat_questions`.
+    """Say what a chat server made of the questions of `chat_questions`, in their order.
 
-    Args:
-        replies: Its replies; the last one is that without tools.
-        waives: Its faults that the settings accept.
-        where: Its addresses.
-
-    Raises:
-        ConfigError: It cannot teach, or leaves a tool call unparsed.
+    A server that cannot teach, or leaves a tool call unparsed, is a `ConfigError`.
     """
     faults = [reply.native.fault if reply.native else "" for reply in replies]
     for waiver, said in SAID.items():
@@ -191,12 +180,7 @@ def _usage(reply: Completion) -> str:
 
 
 def scripted_answer(request: Request, offered: str) -> str | None:
-    """Answer these questions as a script, which is no model; None where the request is none.
-
-    Args:
-        request: The request.
-        offered: The tool that the script calls if it is offered.
-    """
+    """Answer these questions as a script, which is no model; None where the request is none."""
     if request.context == STORY:
         return " an old man by the river who had a small boat, two dogs and many apple trees."
     prompt, opened, written = request.context.rpartition(THINKING_OPENED)

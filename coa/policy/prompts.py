@@ -47,11 +47,7 @@ class Prompt:
     def load(cls, path: Path, chat_template: str) -> "Prompt":
         """Read a prompt file and put it into `chat_template` at its `{prompt}`.
 
-        The thinking is opened at the end.
-
-        Raises:
-            ConfigError: The file is missing, not UTF-8, has an unknown place, or has none for the
-                question.
+        The thinking is opened at the end. A file that cannot be used is a `ConfigError`.
         """
         try:
             body = find_shipped(path).read_text(encoding="utf-8")
@@ -63,11 +59,7 @@ class Prompt:
 
     @classmethod
     def of(cls, body: str, chat_template: str, path: object = "the prompt") -> "Prompt":
-        """Put the text of a prompt file into `chat_template`, as `load` does.
-
-        Raises:
-            ConfigError: The text has an unknown place, or has none for the question.
-        """
+        """Put the text of a prompt file into `chat_template`, as `load` does."""
         body = body.strip()
         places = _PLACE.findall(body)
         tools = set()

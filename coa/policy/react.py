@@ -20,15 +20,13 @@ cannot be read, ends the rollout without an answer.
     Thought:                               and so on; `Answer:` where the loop forces one
 
 So what is sampled next continues exactly the ids that are trained. A turn is sampled line by line
-and ends with its first `Action:` or `Answer:` line. What `as_react` drops (a model that goes on
-mostly invents the observation) is never sampled, so it is neither read nor trained.
-
-`speaks_react` lets a script that reads and writes tags answer in lines too.
+and ends with its first `Action:` or `Answer:` line. What `as_react` drops (a model that writes
+on mostly invents the observation) is never sampled, so it is neither read nor trained.
 """
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -58,7 +56,7 @@ SUFFIX = "+react"
 STOP = (f"\n{OBSERVATION}", "\nQuestion:")
 """Stop strings of the inner policy.
 
-Without them it would go on to invent the observation, or the next question.
+Without them it would invent the observation, or the next question.
 """
 THINKING_OPENED = f"{protocol.THINK_OPEN}\n"
 """The end of a prompt of the loop; the lines replace it."""
@@ -167,15 +165,22 @@ def for_a_box(written: str) -> str:
     return plain.rstrip("\\").replace("{", "\\{").replace("}", "\\}")
 
 
-class _Translator:
-    """The part that both wrappers share."""
+class _Named:
+    """The name under which a wrapped policy's calls are recorded, and how it counts."""
 
     def __init__(self, policy: Encoder) -> None:
         self.name = policy.name + SUFFIX
         self.identity = policy.identity
-        self.traffic = getattr(policy, "traffic", None)
         self.count_tokens = policy.count_tokens
         self.control_tokens = control_tokens(policy)
+
+
+class _Translator(_Named):
+    """The part that both wrappers without ids share."""
+
+    def __init__(self, policy: Encoder) -> None:
+        super().__init__(policy)
+        self.traffic = getattr(policy, "traffic", None)
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
@@ -201,12 +206,7 @@ class ReactPolicy(_Translator):
         return most_context_tokens(self._policy, self._inner(request))
 
     async def complete(self, request: Request) -> Completion:
-        """Continue the request's context.
-
-        Raises:
-            RequestError: this request cannot be answered; others can.
-            ServiceError: the policy cannot be reached at all.
-        """
+        """Continue the request's context."""
         return to_loop(request, await self._policy.complete(self._inner(request)))
 
 
@@ -236,16 +236,13 @@ def as_react(policy: Policy | BatchPolicy) -> ReactPolicy | ReactBatchPolicy:
 _LINE_END = "\n"
 
 
-class _ReactIds:
+class _ReactIds(_Named):
     """A policy under ReAct prompting, with ids, for rollouts from a question's beginning."""
 
     def __init__(self, policy: AnyPolicy, tools: Sequence[str]) -> None:
+        super().__init__(policy)
         self._encode = policy.encode
         self._edges = [_edges(tool) for tool in tools]
-        self.name = f"{policy.name}+react"
-        self.identity = policy.identity
-        self.count_tokens = policy.count_tokens
-        self.control_tokens = control_tokens(policy)
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
@@ -318,11 +315,7 @@ class ServedReactIdsPolicy(_ReactIds):
         self._policy = policy
 
     async def complete(self, request: Request) -> Completion:
-        """Continue the request's context.
-
-        Raises:
-            ServiceError: the server cannot be reached.
-        """
+        """Continue the request's context."""
         turn = self._start(request)
         while turn.finish is None:
             turn.take(await self._policy.complete(turn.next_line()))
@@ -400,65 +393,3 @@ class _Turn:
             num_context_tokens=len(self._given_ids),
             ids=self.ids,
         )
-
-
-_SCRIPT_TOOL = "search"
-_HEADS = f"{THOUGHT}|{ACTION}|{OBSERVATION}|{ANSWER}"
-_SCRIPT_LINE = re.compile(rf"^({_HEADS})[ \t]*", re.MULTILINE)
-_QUESTION = re.compile(r"Question: [^\n]*\n")
-_SCRIPT_CALL = re.compile(rf"{_SCRIPT_TOOL}\[(.*)\]\s*")
-
-Script = Callable[[Request], str]
-
-
-def speaks_react(script: Script) -> Script:
-    """Return the script that answers in the form in which it is asked."""
-
-    def write(request: Request) -> str:
-        if THINKING_OPENED in request.context:
-            return script(request)
-        context, is_forced = _to_tags(request.context)
-        stop = (protocol.close_tag(_SCRIPT_TOOL),)
-        return _to_lines(script(replace(request, context=context, stop=stop)), is_forced=is_forced)
-
-    return write
-
-
-def _to_tags(context: str) -> tuple[str, bool]:
-    """Read a context in lines as the loop's, and tell whether its answer is forced."""
-    asked = list(_QUESTION.finditer(context))
-    start = asked[-1].end() if asked else len(context)
-    _, *parts = _SCRIPT_LINE.split(context[start:])
-    written = ""
-    for head, text in zip(parts[::2], parts[1::2], strict=True):
-        call = _SCRIPT_CALL.match(text)
-        if head == ACTION and call:
-            written += (
-                f" {protocol.open_tag(_SCRIPT_TOOL)} {call[1]} {protocol.close_tag(_SCRIPT_TOOL)}"
-            )
-        elif head == OBSERVATION:
-            written += protocol.observation_text(_SCRIPT_TOOL, text.strip())
-        elif head == THOUGHT:
-            written += f" {text.strip()}"
-    is_forced = bool(parts) and parts[-2] == ANSWER
-    if is_forced:
-        written += protocol.ANSWER_MARKER
-    # A script takes the tool as offered where the prompt shows its tag; in ReAct it always is.
-    prompt = f"{protocol.open_tag(_SCRIPT_TOOL)}\n{context[:start]}{THINKING_OPENED}"
-    return prompt + written.strip(" "), is_forced
-
-
-def _to_lines(text: str, *, is_forced: bool) -> str:
-    """Write a turn in tags as lines."""
-    if is_forced:
-        return f" {boxed_answer(protocol.ANSWER_MARKER + text) or text}"
-    lines = ""
-    for step in protocol.parse_policy(text):
-        if step.kind is StepKind.ACTION:
-            lines += f"\n{ACTION} {step.tool}[{step.argument}]"
-        elif step.kind is StepKind.ANSWER:
-            said = step.text.removeprefix(protocol.THINK_CLOSE)
-            lines += f"\n{ANSWER} {boxed_answer(said) or said.strip()}"
-        else:
-            lines += f" {step.text.strip()}"
-    return lines

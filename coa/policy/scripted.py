@@ -37,7 +37,7 @@ def asked_question(prompt: str) -> str:
 
 
 def policy_of(function: Callable[[str], str]) -> "ScriptedPolicy":
-    """Make a policy of a function from the context so far to the text that goes on with it.
+    """Make a policy of a function from the context so far to the text that continues it.
 
     Its name changes with its source, so that calls of an earlier one are not taken from a journal.
     """
@@ -52,10 +52,13 @@ class ScriptedPolicy:
     given in order. Tokens are words, signs and tags.
     """
 
+    identity: Mapping[str, object] = {}
+    """Empty: the name covers all that a script depends on (`scripted_name`)."""
+
     def __init__(
         self, script: Callable[[Request], str] | Sequence[str], name: str = "scripted"
     ) -> None:
-        self._name = name
+        self.name = name
         self.requests: list[Request] | None = None
         """The requests answered from a list of texts, for tests to look at."""
         if callable(script):
@@ -64,16 +67,6 @@ class ScriptedPolicy:
             self._texts = iter(script)
             self._script = self._next_text
             self.requests = []
-
-    @property
-    def name(self) -> str:
-        """Return the name that results and journals use."""
-        return self._name
-
-    @property
-    def identity(self) -> Mapping[str, object]:
-        """Return nothing: the name covers all that a script depends on (`scripted_name`)."""
-        return {}
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT

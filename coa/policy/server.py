@@ -36,7 +36,7 @@ _DEFAULT_MAX_TOKENS = 16
 """The protocol's limit for a completion whose request names none."""
 _DEFAULT_CHAT_TOKENS = 4096
 _SHUTDOWN_SECONDS = 1.0
-"""How long a running request may go on when the server closes."""
+"""How long a running request may take when the server closes."""
 
 
 class Refused(Exception):
@@ -67,15 +67,8 @@ async def serve(
 ) -> AsyncIterator[str]:
     """Serve `policy` under its name and yield the base URL, `http://host:port/v1`.
 
-    Args:
-        policy: The policy that answers.
-        host: The address to listen on.
-        port: The port; 0 means any free one.
-        form: How the beginning of a chat is written for the policy.
-        latency_seconds: The mean time that a reply takes beyond the policy's own.
-
-    Raises:
-        ServiceError: the port cannot be opened.
+    Port 0 is any free one. `latency_seconds` is the mean time that a reply takes beyond the
+    policy's own. A port that cannot be opened is a `ServiceError`.
     """
 
     @web.middleware
@@ -101,11 +94,7 @@ def add_pages(application: web.Application, completions: "Page", chat: "Page") -
 
 @asynccontextmanager
 async def listen(application: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    """Answer requests and yield the base URL.
-
-    Raises:
-        ServiceError: the port cannot be opened.
-    """
+    """Answer requests and yield the base URL."""
     runner = web.AppRunner(
         application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
     )
@@ -163,11 +152,7 @@ class Page:
         return web.json_response({"object": "list", "data": [listed]})
 
     def read(self, body: Mapping[str, Any]) -> Request:
-        """Read the request of the policy in the body of an HTTP request.
-
-        Raises:
-            Refused: The server does not take such a request.
-        """
+        """Read the request of the policy in the body of an HTTP request, or raise `Refused`."""
         raise NotImplementedError
 
     def write(
@@ -220,7 +205,9 @@ class CompletionsPage(Page):
         self, body: Mapping[str, Any], request: Request, completion: Completion
     ) -> dict[str, Any]:
         """Write the reply, whose text is without its stop string unless that was asked for."""
-        stop = _stop_string(request, completion)
+        stop = ""
+        if completion.finish is Finish.STOP:
+            stop = next((it for it in request.stop if completion.text.endswith(it)), "")
         text = completion.text
         if not body.get("include_stop_str_in_output"):
             text = text.removesuffix(stop)
@@ -241,15 +228,6 @@ class CompletionsPage(Page):
             "choices": [choice],
             "usage": self.usage(request, completion),
         }
-
-
-def _stop_string(request: Request, completion: Completion) -> str:
-    """Find the stop string that ended the completion; empty where none did."""
-    if completion.finish is Finish.STOP:
-        for stop in request.stop:
-            if completion.text.endswith(stop):
-                return stop
-    return ""
 
 
 class Parts(NamedTuple):
@@ -279,12 +257,11 @@ class ChatPage(Page):
     def read(self, body: Mapping[str, Any]) -> Request:
         """Write the conversation as the context of the policy's next turn.
 
-        Raises:
-            Refused: A real server would refuse the conversation, too.
+        What a real server would refuse is `Refused`.
         """
         if body.get("stream"):
             raise Refused("this server does not stream")
-        system = list(takewhile(_is_of_system, body["messages"]))
+        system = list(takewhile(lambda it: it["role"] == "system", body["messages"]))
         first, *rest = body["messages"][len(system) :]
         tools = [tool["function"]["name"] for tool in body.get("tools") or ()]
         if body.get("tool_choice") == "none":
@@ -292,12 +269,7 @@ class ChatPage(Page):
         prompt = "\n".join(message["content"] for message in (*system, first))
         offered = self.form.chat_template.replace("{tools}", _offer(tools))
         context = offered.replace("{prompt}", prompt) + THINKING_OPENED
-        begun = ""
-        if goes_on(body):
-            if body.get("add_generation_prompt", True):
-                raise Refused("continue_final_message excludes add_generation_prompt")
-            begun = str(rest.pop()["content"]).removeprefix(THINKING_OPENED)
-        context += self._conversation(rest) + begun
+        context += self._conversation(rest)
         named = named_tool(body)
         if named and named not in tools:
             raise Refused(f"tool_choice names {named}, which is not among the tools")
@@ -357,10 +329,15 @@ class ChatPage(Page):
         self, body: Mapping[str, Any], request: Request, completion: Completion
     ) -> dict[str, Any]:
         """Write what the policy wrote as a reply with one message."""
-        parts = self._parts(body, request, completion)
+        if request.context.endswith(protocol.ANSWER_MARKER):
+            # The policy went on after the marker.
+            parts = Parts("", protocol.ANSWER_MARKER.rpartition("\n")[2] + completion.text)
+        else:
+            parts = _read_turn(completion.text, named_tool(body))
         message: dict[str, Any] = {"role": "assistant", "content": parts.content or None}
         if parts.tool:
-            call_id = _call_name(request.context)
+            # Named after the context that it follows, so that two runs have the same ids.
+            call_id = f"call_{hashlib.sha256(request.context.encode()).hexdigest()[:12]}"
             arguments = object_text(parts.argument) or json.dumps({ARGUMENT: parts.argument})
             function = {"name": parts.tool, "arguments": arguments}
             call = {"id": call_id, "type": "function", "function": function}
@@ -381,35 +358,11 @@ class ChatPage(Page):
             "usage": usage,
         }
 
-    def _parts(self, body: Mapping[str, Any], request: Request, completion: Completion) -> Parts:
-        """Take a turn's text apart."""
-        if request.context.endswith(protocol.ANSWER_MARKER):
-            # The policy went on after the marker.
-            parts = Parts("", protocol.ANSWER_MARKER.rpartition("\n")[2] + completion.text)
-        else:
-            parts = _read_turn(completion.text, named_tool(body))
-        if goes_on(body):
-            # vLLM's parsers find no beginning of a thought there, and leave it in the content.
-            closed = f"{protocol.THINK_CLOSE}{parts.content}" if parts.content else ""
-            parts = parts._replace(reasoning="", content=f"{parts.reasoning}{closed}")
-        return parts
-
-
-def goes_on(body: Mapping[str, Any]) -> bool:
-    """Return whether the policy is to go on from the last message, which is its own."""
-    is_own = body["messages"][-1]["role"] == "assistant"
-    return bool(body.get("continue_final_message")) and is_own
-
 
 def named_tool(body: Mapping[str, Any]) -> str:
     """Return the tool that must be called; empty where the policy is free."""
     choice = body.get("tool_choice")
     return str(choice["function"]["name"]) if isinstance(choice, dict) else ""
-
-
-def _call_name(context: str) -> str:
-    """Name a call after the context that it follows, so that two runs have the same ids."""
-    return f"call_{hashlib.sha256(context.encode()).hexdigest()[:12]}"
 
 
 def _read_turn(text: str, called: str) -> Parts:
@@ -422,10 +375,6 @@ def _read_turn(text: str, called: str) -> Parts:
             return Parts(reasoning, step.text.removeprefix(protocol.THINK_CLOSE))
         reasoning += step.text
     return Parts(reasoning)
-
-
-def _is_of_system(message: Mapping[str, Any]) -> bool:
-    return bool(message["role"] == "system")
 
 
 def _offer(tools: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Define the settings of a server, and check them before anything is sent.
 
-They stand apart from the policy, so that reading settings loads no client.
+They are apart from the policy, so that reading settings loads no client.
 """
 
 import os
@@ -21,7 +21,7 @@ class ServerSettings:
     base_url: str | tuple[str, ...] = "http://127.0.0.1:8000/v1"
     """The address up to and including `/v1`; the default is vLLM's. It may be a list of addresses
     of servers of the same model. A trajectory begins at the one with the fewest requests and stays
-    there. A server that fails is left alone for a while, and its trajectories go on elsewhere."""
+    there. A server that fails is avoided for a while, and its trajectories continue elsewhere."""
     model: str = ""
     """The model's name on the server."""
     api_key_env: str = ""
@@ -51,7 +51,7 @@ class ServerSettings:
     """Requests that all servers together are sent in a minute; 0 sets no limit."""
     max_tokens_per_minute: int = 0
     """Tokens that all servers together read and write in a minute; 0 sets no limit. A request is
-    counted with the tokens that it will probably use, and corrected when the reply tells them."""
+    counted with the tokens that it will probably use, and corrected by what the reply reports."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -67,18 +67,21 @@ _LONGEST_NAME = 40
 
 
 def require_usable(settings: ServerSettings, place: str) -> None:
-    """Check that requests can be sent with these settings, which stand in `place`.
-
-    Raises:
-        ConfigError: They cannot.
-    """
-    if not all(_is_usable(address) for address in settings.addresses):
-        # It may hold a password: it is not shown.
-        raise ConfigError(
-            "base_url is not usable",
-            where=f"{place}.base_url",
-            expected="http://... or https://... without credentials and query",
-        )
+    """Refuse settings with which no request can be sent; `place` names their section."""
+    for address in settings.addresses:
+        try:
+            parts = urlsplit(address)
+            host = (parts.hostname or "").encode("idna")
+            _ = parts.port  # raises ValueError where it is not a port
+        except ValueError:
+            host = b""
+        if not host or not _BASE_URL.fullmatch(address):
+            # It may hold a password: it is not shown.
+            raise ConfigError(
+                "base_url is not usable",
+                where=f"{place}.base_url",
+                expected="http://... or https://... without credentials and query",
+            )
     where = ", ".join(settings.addresses)
     if not where or len(set(settings.addresses)) < len(settings.addresses):
         raise ConfigError("base_url must name each server once", where=where or f"{place}.base_url")
@@ -93,23 +96,8 @@ def require_usable(settings: ServerSettings, place: str) -> None:
             raise ConfigError(f"{name} must not be negative", where=where)
 
 
-def _is_usable(base_url: str) -> bool:
-    """Tell whether requests can be sent to this address at all."""
-    try:
-        parts = urlsplit(base_url)
-        host = (parts.hostname or "").encode("idna")
-        _ = parts.port  # raises ValueError where it is not a port
-    except ValueError:
-        return False
-    return bool(host and _BASE_URL.fullmatch(base_url))
-
-
 def read_key(variable: str) -> str:
-    """Read the key from an environment variable; empty where there is none.
-
-    Raises:
-        ConfigError: It has characters that no header can hold.
-    """
+    """Read the key from an environment variable; empty where there is none."""
     key = os.environ.get(variable, "").strip() if variable else ""
     if not (key.isascii() and key.isprintable()):
         raise ConfigError("the key cannot be sent", where=f"environment variable {variable}")
@@ -139,11 +127,7 @@ def shown_variable(variable: str) -> str:
 
 
 def require_key(settings: ServerSettings, place: str) -> None:
-    """Check that the key is there, before a run writes anything; the settings stand in `place`.
-
-    Raises:
-        ConfigError: The environment variable that should hold it is not set, or empty.
-    """
+    """Check that the key is there, before a run writes anything; `place` names the section."""
     variable = settings.api_key_env
     if variable and not read_key(variable):
         name = shown_variable(variable)

@@ -59,11 +59,6 @@ def open_tag(tool: str) -> str:
     return f"<begin_{tool}>"
 
 
-def is_open_tag(text: str) -> bool:
-    """Return whether a text is the tag that begins a call of some tool."""
-    return re.fullmatch(open_tag(_TOOL), text) is not None
-
-
 def close_tag(tool: str) -> str:
     """Return the tag that ends a call: the stop string of a rollout."""
     return f"</end_{tool}>"

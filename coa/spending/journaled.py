@@ -16,6 +16,7 @@ from coa.policy import (
     Policy,
     Request,
     RequestError,
+    WrappedPolicy,
     most_context_tokens,
 )
 from coa.progress import Traffic, calls_of_task
@@ -47,16 +48,6 @@ def most_of(policy: Encoder, request: Request, ledger: Ledger) -> Most:
     return ledger.most_of(policy.name, context_tokens, request.max_tokens)
 
 
-def most_of_all(policy: Encoder, requests: Sequence[Request], ledger: Ledger) -> Most:
-    """Return the most that a batch of requests may cost; nothing where there are no caps."""
-    if not ledger.prices.has_caps:
-        return Most()
-    every = [most_of(policy, request, ledger) for request in requests]
-    tokens = sum(one.tokens for one in every)
-    dollars = sum(one.dollars for one in every)
-    return Most(policy.name, len(every), tokens, dollars)
-
-
 class RecordedCalls(Generic[_Reply]):
     """The calls of one policy or tool in the journal."""
 
@@ -73,10 +64,6 @@ class RecordedCalls(Generic[_Reply]):
         """Return the recorded reply, where there is one that can be read."""
         return find_readable(self._journal, key, self._decoder)
 
-    def count_replayed(self) -> None:
-        """Count a call that the journal answered."""
-        self._journal.num_replayed += 1
-
     def count_used(self, key: str, reply: _Reply) -> _Reply:
         """Count the cost of a reply that a row needs, and return it."""
         self._ledger.count_used(key, self._who, reply)
@@ -85,10 +72,8 @@ class RecordedCalls(Generic[_Reply]):
     def record(self, key: str, reply: _Reply, seconds: float) -> _Reply:
         """Record a reply and return it as every later run will read it.
 
-        A failure is not recorded, so that a re-run tries again.
-
-        Raises:
-            RequestError: No later run could read it.
+        A failure is not recorded, so that a re-run tries again. A reply that no later run could
+        read is a `RequestError`.
         """
         if isinstance(reply, ToolReply) and reply.outcome is Outcome.ERROR:
             if reply.num_requests:
@@ -109,15 +94,8 @@ class RecordedCalls(Generic[_Reply]):
     ) -> _Reply:
         """Return the recorded reply, or make the call and record it.
 
-        If the same call is under way already, its reply is awaited instead.
-
-        Args:
-            key: The journal's key of the call.
-            call: Makes it.
-            most: Tells the most that it may cost; asked only where there are caps.
-
-        Raises:
-            CapError: the call is one too many.
+        If the same call is under way already, its reply is awaited instead. `most` is the most
+        that the call may cost; one too many is a `CapError`.
         """
         key, _, found = self.find(key)
         count = calls_of_task()
@@ -126,7 +104,7 @@ class RecordedCalls(Generic[_Reply]):
         elif count is not None:
             count.replayed += 1
         if found is not None:
-            self.count_replayed()
+            self._journal.num_replayed += 1
             return self.count_used(key, found)
         under_way = self._journal.in_flight.get(key)
         if under_way is None:
@@ -196,17 +174,15 @@ class Probe(Protocol):
         """Find out what the server does, with questions only where it may be asked."""
 
 
-class _Journaled(Generic[_Inner]):
-    """A wrapped policy, with the name and the tokenizer of the policy inside."""
+class _Journaled(WrappedPolicy, Generic[_Inner]):
+    """A wrapped policy with the calls that its journal holds."""
 
     def __init__(self, policy: _Inner, journal: Journal, ledger: Ledger | None = None) -> None:
+        super().__init__(policy)
         self._policy: _Inner = policy
+        self._journal = journal
         self.ledger = ledger or Ledger()
         self._calls = RecordedCalls(journal, self.ledger, Completion, CallKind.POLICY, policy.name)
-        self.name = policy.name
-        self.identity = policy.identity
-        self.encode = policy.encode
-        self.count_tokens = policy.count_tokens
 
 
 class JournaledPolicy(_Journaled[Policy]):
@@ -224,7 +200,6 @@ class JournaledPolicy(_Journaled[Policy]):
     ) -> None:
         """Look by `probe`, if there is one, before the first call that must be made."""
         super().__init__(policy, journal, ledger)
-        self._journal = journal
         self._probe = probe
         self._num_refused = 0
 
@@ -278,7 +253,7 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
             if found.reply is None:
                 missing[key] = request
             else:
-                self._calls.count_replayed()
+                self._journal.num_replayed += 1
                 replies[key] = found.reply
         self.was_made = [key in missing for key in keys]
         if missing:
@@ -287,7 +262,12 @@ class JournaledBatchPolicy(_Journaled[BatchPolicy]):
 
     def _make_batch(self, requests: dict[str, Request]) -> dict[str, Completion]:
         """Make the requests as one batch and record each reply with its share of the time."""
-        most = most_of_all(self._policy, list(requests.values()), self.ledger)
+        most = Most()
+        if self.ledger.prices.has_caps:
+            every = [most_of(self._policy, request, self.ledger) for request in requests.values()]
+            tokens = sum(one.tokens for one in every)
+            dollars = sum(one.dollars for one in every)
+            most = Most(self.name, len(every), tokens, dollars)
         self.ledger.admit_now(most)
         try:
             started = time.perf_counter()

@@ -239,14 +239,14 @@ class Ledger:
         caps."""
         self.used = Spending()
         """What the rows of this run cost, whenever it was paid. It follows from the rows alone, so
-        a run that goes on counts as one that was never stopped."""
+        a resumed run counts as one that was never stopped."""
         self._under_way: list[Most] = []
         self._reserved = Tally()
         """The sums over the calls under way, at their most."""
         self._waiting: list[asyncio.Future[None]] = []
         self._refused = _FREE
         """The call that did not fit."""
-        self._told: dict[str, float] = {}
+        self._learned: dict[str, float] = {}
         """How dear a model turned out to be: the most that it cost for each dollar of the table;
         for a model without a price in the table, for each token."""
         self._used_searches: set[int] = set()
@@ -307,16 +307,10 @@ class Ledger:
         )
         measure = self.prices.dollars(model, usage) or tally.tokens
         if measure:
-            self._told[model] = max(self._told.get(model, 0.0), tally.dollars / measure)
+            self._learned[model] = max(self._learned.get(model, 0.0), tally.dollars / measure)
 
     def most_of(self, model: str, context_tokens: int, written_tokens: int) -> Most:
-        """Return the most that a call of a model may cost.
-
-        Args:
-            model: Its name.
-            context_tokens: The most tokens that its context may have.
-            written_tokens: The most tokens that it may write.
-        """
+        """Return the most that a call of a model may cost, with so many tokens at most."""
         dollars = self.prices.most_dollars(model, context_tokens, written_tokens)
         return Most(model, 1, context_tokens + written_tokens, dollars)
 
@@ -327,26 +321,23 @@ class Ledger:
     async def admit(self, most: Most) -> None:
         """Wait until the caps allow a call, and count it as under way.
 
-        Raises:
-            CapError: a cap would be passed.
+        It is a `CapError` where a cap would be passed.
         """
         while not self._fits(most):
             # Every call under way counts as a call, however it ends.
             if not self._under_way or self._too_many_calls(most):
-                raise self._refuse(most)
+                self._refused = most
+                raise self._cap_error()
             changed = asyncio.get_running_loop().create_future()
             self._waiting.append(changed)
             await changed
         self._reserve(most)
 
     def admit_now(self, most: Most) -> None:
-        """Count a call as under way that cannot wait.
-
-        Raises:
-            CapError: a cap would be passed.
-        """
+        """Count a call as under way that cannot wait; a cap that would be passed: `CapError`."""
         if not self._fits(most):
-            raise self._refuse(most)
+            self._refused = most
+            raise self._cap_error()
         self._reserve(most)
 
     def release(self, most: Most) -> None:
@@ -370,47 +361,40 @@ class Ledger:
 
     def _at_most(self, most: Most) -> Tally:
         """Return the most that calls may cost by what is known of their model's price now."""
-        told = self._told.get(most.model, 0.0)
-        dollars = most.dollars * max(told, 1.0) if most.dollars else most.tokens * told
+        learned = self._learned.get(most.model, 0.0)
+        dollars = most.dollars * max(learned, 1.0) if most.dollars else most.tokens * learned
         return Tally(calls=most.calls, context_tokens=most.tokens, dollars=dollars)
 
-    def _with_calls(self, most: Most) -> Tally:
-        """Return what would be spent if the calls under way and these cost their most."""
-        reached = self.paid.total
-        reached.add(self._reserved)
-        reached.add(self._at_most(most))
-        return reached
-
     def _fits(self, most: Most) -> bool:
-        """Tell whether calls may begin now.
-
-        Raises:
-            CapError: there is a cap in dollars, and a model has no price.
-        """
+        """Tell whether calls may begin now."""
         prices = self.prices
         if not prices.has_caps or most == _FREE:
             return True
         if prices.max_dollars and self._unpriced_models():
-            raise self._price_error()
-        reached = self._with_calls(most)
+            raise CapError(
+                f"costs.max_dollars cannot hold: {', '.join(self._unpriced_models())} has no price",
+                where="params.yaml, costs.models",
+                fix="name the model's prices in dollars per million tokens (0 for one of your own),"
+                " or use costs.max_tokens, and run the same command again: finished calls are kept",
+            )
+        reached = self.paid.total
+        reached.add(self._reserved)
+        reached.add(self._at_most(most))
         if self._too_many_calls(most):
             return False
         if prices.max_tokens and most.tokens and reached.tokens > prices.max_tokens:
             return False
         if not prices.max_dollars:
             return True
-        is_unknown = most.calls and most.model not in self._told and not _is_free(most.model)
+        is_unknown = most.calls and most.model not in self._learned and not _is_free(most.model)
         if is_unknown and self._under_way:
             return False  # the first call of a model goes alone, and shows what its server says
         return reached.dollars <= prices.max_dollars + _ROUNDING
 
     def _too_many_calls(self, most: Most) -> bool:
         limit = self.prices.max_calls
-        return bool(limit and most.calls and self._with_calls(most).calls > limit)
-
-    def _refuse(self, most: Most) -> CapError:
-        self._refused = most
-        return self._cap_error()
+        reached = self.paid.total.calls + self._reserved.calls + most.calls
+        return bool(limit and most.calls and reached > limit)
 
     def final_error(self, error: CapError) -> CapError:
         """Return the error again, once the calls under way have ended, with all that was spent."""
@@ -452,14 +436,6 @@ class Ledger:
             if tally.unpriced_calls and not _is_free(name):
                 models.append(name)
         return models
-
-    def _price_error(self) -> CapError:
-        return CapError(
-            f"costs.max_dollars cannot hold: {', '.join(self._unpriced_models())} has no price",
-            where="params.yaml, costs.models",
-            fix="name the model's prices in dollars per million tokens (0 for one of your own), or "
-            "use costs.max_tokens, and run the same command again: finished calls are kept",
-        )
 
 
 def _is_free(model: str) -> bool:

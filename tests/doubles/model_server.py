@@ -23,7 +23,6 @@ from coa.policy.server import (
     MAX_BODY_BYTES,
     ChatPage,
     CompletionsPage,
-    PromptForm,
     Refused,
     add_pages,
     listen,
@@ -76,8 +75,6 @@ class Manners:
     """Whether blank lines come before the reply."""
     keeps_blanks: bool = False
     """Whether the blank lines before an answer stay in its content."""
-    continues_final_message: bool = False
-    """Whether it obeys `continue_final_message: true`."""
     continues_prefix: bool = False
     """Whether it goes on from a message with `prefix: true`, at an address that ends with
     `/beta`."""
@@ -94,11 +91,8 @@ MANNERS: Mapping[Personality, Manners] = {
         shows="reasoning",
         takes=("reasoning", "reasoning_content"),
         keeps_blanks=True,
-        continues_final_message=True,
     ),
-    Personality.SGLANG: Manners(
-        shows="reasoning_content", takes=("reasoning_content",), continues_final_message=True
-    ),
+    Personality.SGLANG: Manners(shows="reasoning_content", takes=("reasoning_content",)),
     Personality.DEEPSEEK: Manners(
         shows="reasoning_content",
         takes=("reasoning_content",),
@@ -127,7 +121,6 @@ async def serve(
     fails: Fails | None = None,
     personality: Personality = Personality.PLAIN,
     faults: Faults | None = None,
-    form: PromptForm | None = None,
 ) -> AsyncIterator[str]:
     """Serve `policy` under its name and yield the base URL, `http://host:port/v1`.
 
@@ -141,10 +134,9 @@ async def serve(
         fails: Gives a response instead of the policy's.
         personality: The manners of chat.
         faults: The latency and the faults. Those of a chat message do nothing to a completion.
-        form: How the beginning of a chat is written for the policy.
     """
     manners = MANNERS[personality]
-    chat = PersonalChat(policy, manners, form)
+    chat = PersonalChat(policy, manners)
     trouble = Trouble(faults or Faults(FaultSettings()), fails, chat)
     application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[trouble.answer])
     completions = OddCompletions(
@@ -233,8 +225,8 @@ class OddCompletions(CompletionsPage):
 class PersonalChat(ChatPage):
     """A page of chat with a personality: requests become vLLM's, and vLLM's replies become its."""
 
-    def __init__(self, policy: Policy, manners: Manners, form: PromptForm | None = None) -> None:
-        super().__init__(policy, form)
+    def __init__(self, policy: Policy, manners: Manners) -> None:
+        super().__init__(policy)
         self.manners = manners
         self.hidden: dict[str, str] = {}
         """The reasoning by the id of the call after it: where it is not shown, the policy needs it
@@ -243,7 +235,7 @@ class PersonalChat(ChatPage):
 
     def at_beta(self) -> "PersonalChat":
         """Return the page at the address for messages that are only begun."""
-        page = PersonalChat(self.policy, self.manners, self.form)
+        page = PersonalChat(self.policy, self.manners)
         page.hidden, page.written, page.is_beta = self.hidden, self.written, True
         return page
 
@@ -252,8 +244,7 @@ class PersonalChat(ChatPage):
         if named_tool(body) and not self.manners.forces_calls:
             raise Refused("a model that thinks does not support this tool_choice")
         messages = [dict(message) for message in body["messages"]]
-        translated = {**self._as_obeyed(body), "messages": messages}
-        begun = None
+        begun = ""
         if self.manners.continues_prefix and messages[-1].get("prefix"):
             begun = self._begun(messages.pop())
         for message in messages:
@@ -262,17 +253,8 @@ class PersonalChat(ChatPage):
                 calls = message.get("tool_calls") or []
                 message["tool_calls"] = [call for call in calls if not _is_second(call["id"])]
         kept = [it for it in messages if not _is_second(it.get("tool_call_id", ""))]
-        if begun is not None:
-            kept.append({"role": "assistant", "content": begun})
-            translated |= {"continue_final_message": True, "add_generation_prompt": False}
-        return super().read({**translated, "messages": kept})
-
-    def _as_obeyed(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out what this server does not know."""
-        obeyed = dict(body)
-        if not self.manners.continues_final_message:
-            obeyed.pop("continue_final_message", None)
-        return obeyed
+        request = super().read({**body, "messages": kept})
+        return replace(request, context=request.context + begun)
 
     def _begun(self, message: Message) -> str:
         if not self.is_beta:
@@ -299,7 +281,7 @@ class PersonalChat(ChatPage):
         self, body: Mapping[str, Any], request: Request, completion: Completion
     ) -> dict[str, Any]:
         """Write the reply."""
-        reply = super().write(self._as_obeyed(body), request, completion)
+        reply = super().write(body, request, completion)
         message = reply["choices"][0]["message"]
         reasoning = message.pop("reasoning", "")
         for call in message.get("tool_calls", ()):

@@ -1,7 +1,7 @@
 """List the families of chat servers: what each sends, wants back, honours and can continue.
 
-A new family is one record in `FAMILIES` and one value of `FamilyName` (docs/teachers.md has the
-table). `checked` says how much is known: most records were read in documentation and sources.
+A new family is one record in `FAMILIES` and one value of `FamilyName`. docs/teachers.md has the
+table, and says which records were run and which were only read in documentation and sources.
 """
 
 from collections.abc import Mapping
@@ -41,15 +41,6 @@ class FamilyName(StrEnum):
     """Anthropic's own service at its address for OpenAI's interface; it shows no reasoning."""
 
 
-class Checked(StrEnum):
-    """How a family's record was checked."""
-
-    RUN = "run against our server"
-    """Whole runs were made against our own server with these manners."""
-    READ = "read, not run"
-    """Documentation and sources were read; no request was ever sent."""
-
-
 class ForkWay(StrEnum):
     """A way to continue a trajectory otherwise than its policy did."""
 
@@ -74,7 +65,6 @@ class ChatFamily:
     """Sampling settings that it honours; the others are not sent."""
     forks: tuple[ForkWay, ...]
     """What it can do at a fork."""
-    checked: Checked
     switches_off_parallel_calls: bool = True
     """Whether it honours `parallel_tool_calls: false`; further calls are cut anyway."""
     limit_field: str = "max_tokens"
@@ -104,7 +94,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         sampling=_OPENAI_SAMPLING,
         forks=_BETWEEN_TURNS,
         forced=_NO_THINKING,
-        checked=Checked.RUN,
     ),
     FamilyName.SGLANG: ChatFamily(
         returns=("reasoning_content",),
@@ -112,7 +101,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         forks=_BETWEEN_TURNS,
         always={"separate_reasoning": True},
         forced=_NO_THINKING,
-        checked=Checked.RUN,
     ),
     FamilyName.DEEPSEEK: ChatFamily(
         returns=("reasoning_content",),
@@ -123,7 +111,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         forced={"thinking": {"type": "disabled"}},
         prefix={"prefix": True},
         prefix_address="/beta",
-        checked=Checked.RUN,
     ),
     FamilyName.OPENROUTER: ChatFamily(
         returns=("reasoning", DETAILS),
@@ -131,20 +118,17 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         forks=_BETWEEN_TURNS,
         always={"usage": {"include": True}},
         forced={"reasoning": {"enabled": False}},
-        checked=Checked.RUN,
     ),
     FamilyName.PLAIN: ChatFamily(
         returns=(),
         sampling=_OPENAI_SAMPLING,
         forks=_BETWEEN_TURNS,
-        checked=Checked.RUN,
     ),
     FamilyName.KIMI: ChatFamily(
         returns=("reasoning_content",),
         sampling=(),
         forks=(ForkWay.TOOLS_WITHHELD,),
         switches_off_parallel_calls=False,
-        checked=Checked.READ,
     ),
     FamilyName.GLM: ChatFamily(
         returns=("reasoning_content",),
@@ -153,7 +137,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         switches_off_parallel_calls=False,
         always={"thinking": {"type": "enabled", "clear_thinking": False}},
         forced={"thinking": {"type": "disabled"}},
-        checked=Checked.READ,
     ),
     FamilyName.QWEN: ChatFamily(
         returns=("reasoning_content",),
@@ -161,14 +144,12 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         forks=(ForkWay.TOOLS_WITHHELD,),
         always={"enable_thinking": True, "preserve_thinking": True},
         forced={"enable_thinking": False},
-        checked=Checked.READ,
     ),
     FamilyName.GPT_OSS: ChatFamily(
         returns=("reasoning",),
         sampling=_OPENAI_SAMPLING,
         forks=(ForkWay.TOOLS_WITHHELD,),
         switches_off_parallel_calls=False,
-        checked=Checked.READ,
     ),
     FamilyName.OPENAI: ChatFamily(
         returns=(),
@@ -176,7 +157,6 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         forks=_BETWEEN_TURNS,
         switches_off_parallel_calls=False,
         limit_field="max_completion_tokens",
-        checked=Checked.READ,
     ),
     # Its calls bear signatures that must come back, and no record keeps them: it cannot fork.
     FamilyName.GEMINI: ChatFamily(
@@ -184,14 +164,12 @@ FAMILIES: Mapping[FamilyName, ChatFamily] = {
         sampling=("temperature", "top_p"),
         forks=(),
         switches_off_parallel_calls=False,
-        checked=Checked.READ,
     ),
     # It refuses a conversation with calls where no tool is offered, so tools are never withheld.
     FamilyName.ANTHROPIC: ChatFamily(
         returns=(),
         sampling=(),
         forks=(ForkWay.FORCED_CALL,),
-        checked=Checked.READ,
     ),
 }
 
@@ -243,11 +221,7 @@ class ChatSettings:
 
 
 def require_plain_template(chat_template: str) -> None:
-    """Refuse a chat template: a chat server has its own.
-
-    Raises:
-        ConfigError: There is more than the prompt and blanks.
-    """
+    """Refuse a chat template with more than the prompt: a chat server has its own."""
     if chat_template.strip() != "{prompt}":
         raise ConfigError(
             "a chat server has a template of its own",

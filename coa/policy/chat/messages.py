@@ -37,17 +37,9 @@ def is_forced(request: Request) -> bool:
 def to_messages(
     request: Request, turns: Turns, family: ChatFamily, answer_request: str
 ) -> list[Message]:
-    """Write the messages of a request.
+    """Write the messages of a request; `answer_request` is said when a budget is used up.
 
-    Args:
-        request: The loop's request.
-        turns: The policy's messages so far, and the beginning of the next one at a fork.
-        family: How the server takes a message that is only begun.
-        answer_request: What the user says when a budget is used up.
-
-    Raises:
-        ConfigError: The prompt shows our tags, or the rollout begins with steps that are not told
-            as messages.
+    A prompt that shows our tags, or a rollout that another policy began, is a `ConfigError`.
     """
     prompt, _, written = request.context.rpartition(THINKING_OPENED)
     steps = protocol.parse(written)
@@ -60,7 +52,12 @@ def to_messages(
         if number < len(observations):
             messages += _results(message, observations[number])
     if turns.begun is not UNSET:
-        messages.append(begun_message(turns.begun, family, is_over=is_forced(request)))
+        # The beginning of a thought, for the policy to continue, unless the answer is forced.
+        begun: Message = {"role": "assistant", "content": ""}
+        begun |= dict.fromkeys(family.returns, turns.begun)
+        if not is_forced(request):
+            begun |= dict(family.prefix)
+        messages.append(begun)
     if is_forced(request):
         messages.append({"role": "user", "content": answer_request})
     return messages
@@ -82,20 +79,6 @@ def _require_own(prompt: str, steps: Sequence[Step], turns: Turns) -> None:
         )
 
 
-def begun_message(thought: str, family: ChatFamily, *, is_over: bool = False) -> Message:
-    """Write a message that holds the beginning of a thought, for the policy to go on from.
-
-    Args:
-        thought: The beginning, verbatim.
-        family: How the server takes such a message.
-        is_over: Whether the policy does not go on from it, because the answer is forced.
-    """
-    message: Message = {"role": "assistant", "content": ""}
-    for name in family.returns:
-        message[name] = thought
-    return message if is_over else message | dict(family.prefix)
-
-
 def _results(message: Mapping[str, Any], observation: Step) -> list[Message]:
     """Answer every call of a message: the first with the observation, the others were cut."""
     results: list[Message] = []
@@ -112,10 +95,7 @@ def tool_schemas(
 ) -> list[dict[str, Any]]:
     """Describe the tools as OpenAI's interface wants them.
 
-    Args:
-        tools: Their names.
-        descriptions: What the settings say of them.
-        own: The schemas of tools that have one; each of the others takes one text.
+    `own` are the schemas of tools that have one; each of the others takes one text.
     """
     one_text = {
         "type": "object",

@@ -1,6 +1,6 @@
 """Ask a chat server with native tool calls and visible reasoning, behind the one rollout loop.
 
-The loop's state is told as messages and tool schemas (`coa/policy/chat/messages.py`); the reply is
+The loop's state is sent as messages and tool schemas (`coa/policy/chat/messages.py`); the reply is
 read back as thought, action and answer (`coa/policy/chat/replies.py`). What a family of servers
 does differently is data (`coa/policy/chat/families.py`, docs/teachers.md).
 """
@@ -13,29 +13,27 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from coa.errors import ServiceError
 from coa.network.http_client import Connections, Reply
-from coa.policy import Completion, Finish, Native, Request, RequestError, cut_at_stop
+from coa.policy import Completion, Finish, Native, Request, cut_at_stop
 from coa.policy.chat.families import FAMILIES, SAID, ChatSettings, Waiver
 from coa.policy.chat.messages import is_forced, to_messages, tool_schemas
 from coa.policy.chat.replies import (
+    CHAT_BODY,
     ChatBody,
     ChatReply,
     Shown,
-    decode_chat,
     is_served_model,
     read_reply,
     returned_message,
     to_completion,
     to_forced_answer,
+    without_keep_alive,
 )
 from coa.policy.completions import CompletionsPolicy
 from coa.policy.probe import chat_questions, look_at_chat
-from coa.policy.refusals import MISSING_PAGE, REQUEST_STATUSES, Offers, quoted, refusal
 from coa.policy.server_settings import ServerSettings
 from coa.records.trajectory import Author
-from coa.records.usage import Usage, read_usage
-from coa.store.under_way import call_under_way
+from coa.records.usage import read_usage
 from coa.tools import ToolSchema
 
 _TEMPLATE_TOKENS = 1024
@@ -110,44 +108,32 @@ class ChatPolicy(CompletionsPolicy):
         if request.turns is UNSET:
             fields["messages"] = [{"role": "user", "content": request.context}]
         else:
-            fields |= self._told(request)
+            fields |= self._conversation(request)
         fields |= self._session_fields(request)
         return msgspec.json.encode({**fields, **self._settings.extra_body})
 
-    def _told(self, request: Request) -> dict[str, Any]:
-        """Tell the state of a rollout."""
+    def _conversation(self, request: Request) -> dict[str, Any]:
+        """Write the state of a rollout."""
         assert request.turns is not UNSET
         turns = request.turns
         messages = to_messages(request, turns, self._family, self._chat.answer_request)
-        told: dict[str, Any] = {"messages": messages}
+        sent: dict[str, Any] = {"messages": messages}
         if turns.tools:
-            told["tools"] = tool_schemas(turns.tools, self._chat.tools, self._own_schemas)
+            sent["tools"] = tool_schemas(turns.tools, self._chat.tools, self._own_schemas)
             if self._family.switches_off_parallel_calls:
-                told["parallel_tool_calls"] = False
+                sent["parallel_tool_calls"] = False
         if turns.must_call is not UNSET:
-            told["tool_choice"] = {"type": "function", "function": {"name": turns.must_call}}
+            sent["tool_choice"] = {"type": "function", "function": {"name": turns.must_call}}
         if is_forced(request):
-            told.update(self._family.forced)
+            sent.update(self._family.forced)
             if turns.tools:
-                told["tool_choice"] = "none"
-        return told
+                sent["tool_choice"] = "none"
+        return sent
 
     def _read(self, reply: Reply, request: Request) -> Completion:
-        """Turn a reply with status 200 into a completion.
-
-        Raises:
-            PassingFailure: It cannot be read, or reports an error that may pass.
-            Rejection: It reports another error.
-            RequestError: The server withholds the message.
-        """
-        body = decode_chat(reply.body)
-        if body.error:
-            self._client.require_success(reply._replace(status=body.error_status))
-        try:
-            message = read_reply(body)
-        except RequestError as error:
-            raise RequestError(self._client.readable(str(error))) from None
-        completion = self._transcribed(message, body, request)
+        """Turn a reply with status 200 into a completion."""
+        body = self._decode(reply._replace(body=without_keep_alive(reply.body)), CHAT_BODY)
+        completion = self._transcribed(read_reply(body), body, request)
         num_tokens = completion.num_tokens or self.count_tokens(completion.text)
         return replace(
             completion,
@@ -176,7 +162,7 @@ class ChatPolicy(CompletionsPolicy):
     def _fault(self, message: ChatReply, model: str | None, *, is_first: bool) -> str:
         """Say what makes a reply unfit to teach; empty where nothing does.
 
-        Only the first turn of a rollout must hold reasoning: a later one may go on without, and so
+        Only the first turn of a rollout must hold reasoning: a later one may do without, and so
         may the turn at a fork, whose call is forced or whose thought was begun.
         """
         found: Waiver | None = None
@@ -193,26 +179,10 @@ class ChatPolicy(CompletionsPolicy):
         return SAID[found]
 
     def probe_questions(self, like: Request) -> tuple[Request, ...]:
-        """Word the questions that a probe asks before a run with requests like this one.
-
-        Raises:
-            ConfigError: No such request can be sent, so the probe need not be paid.
-        """
-        self._body(like)
+        """Return the questions that a probe asks before a run with requests like this one."""
+        self._body(like)  # a request that cannot be sent is an error before the probe is paid
         return chat_questions(like)
 
     def look_at_probe(self, replies: Sequence[Completion]) -> dict[str, str]:
-        """Say what the server made of these questions.
-
-        Raises:
-            ConfigError: It cannot teach.
-        """
+        """Say what the server made of these questions; one that cannot teach is a ConfigError."""
         return look_at_chat(replies, self._chat.waives, where=self.where)
-
-    async def _rejected(self, reply: Reply) -> RequestError | ServiceError:
-        if reply.status in REQUEST_STATUSES:
-            call_under_way().lose(Usage(0, 0))
-            return RequestError(quoted(reply, self._client))
-        base_url = reply.url.removesuffix(f"/{self._page}")
-        offers = await self._offers(base_url) if reply.status in MISSING_PAGE else Offers()
-        return refusal(self._server._replace(base_url=base_url), reply, offers, self._client)

@@ -1,4 +1,4 @@
-"""Rebuild a chat policy's own messages from the record of a trajectory, to go on from it.
+"""Rebuild a chat policy's own messages from the record of a trajectory, to continue it.
 
 A message that was sent back is known in full only while its rollout runs. The record keeps the
 thought, the call's own arguments and the further calls (`Step.transcribed`, `Step.cut_calls`). From
@@ -26,7 +26,7 @@ _BROKEN = "‹"  # noqa: RUF001
 
 
 class Unforkable(StrEnum):
-    """The reason why a chat policy cannot go on from a point of a trajectory."""
+    """The reason why a chat policy cannot continue from a point of a trajectory."""
 
     NO_WAY = "no_way"
     """The family of its server has no way to take the other arm."""
@@ -78,8 +78,7 @@ def acting_turns(steps: Sequence[Step]) -> list[Turn]:
 def rebuild_messages(steps: Sequence[Step], family: ChatFamily) -> tuple[str, ...]:
     """Rebuild the policy's message of each turn that ended in a call, as it was sent back.
 
-    Raises:
-        UnforkableError: Something of a message is not in the record.
+    Where something is not in the record, it is an `UnforkableError`.
     """
     messages = []
     for number, turn in enumerate(acting_turns(steps)):
@@ -91,11 +90,7 @@ def rebuild_messages(steps: Sequence[Step], family: ChatFamily) -> tuple[str, ..
 
 
 def begun_thought(steps: Sequence[Step]) -> str:
-    """Return the thought at the end of the steps, to go on from; empty where there is none.
-
-    Raises:
-        UnforkableError: Its text is not the policy's own.
-    """
+    """Return the thought at the end of the steps, to continue; empty where there is none."""
     if not steps or steps[-1].kind is not StepKind.THOUGHT:
         return ""
     if steps[-1].transcribed is not None:
@@ -126,11 +121,7 @@ def _rebuild(turn: Turn, number: int, family: ChatFamily) -> dict[str, Any]:
 
 
 def _parts(thought: Step) -> tuple[str, str]:
-    """Take a thought apart into the reasoning and what was said beside the call.
-
-    Raises:
-        UnforkableError: The record does not tell them apart for sure.
-    """
+    """Take a thought apart into the reasoning and what was said beside the call."""
     own = thought.transcribed
     if own is None:
         return thought.text, ""
@@ -148,12 +139,13 @@ def mark_transcribed(steps: Iterable[Step], native: Native | None) -> tuple[Step
     """Note the originals at the steps of one turn; without `native` the policy wrote the text."""
     if native is None:
         return tuple(steps)
-    return tuple(_marked(step, native) for step in steps)
-
-
-def _marked(step: Step, native: Native) -> Step:
-    if step.kind is StepKind.ACTION:
-        return replace(step, transcribed=native.arguments, cut_calls=native.cut_calls)
-    if step.kind is StepKind.ANSWER:
-        return replace(step, transcribed=native.content)
-    return replace(step, transcribed=native.thought)
+    marked = []
+    for step in steps:
+        if step.kind is StepKind.ACTION:
+            step = replace(step, transcribed=native.arguments, cut_calls=native.cut_calls)
+        elif step.kind is StepKind.ANSWER:
+            step = replace(step, transcribed=native.content)
+        else:
+            step = replace(step, transcribed=native.thought)
+        marked.append(step)
+    return tuple(marked)

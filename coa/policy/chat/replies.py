@@ -15,7 +15,7 @@ from coa.network.http_client import Fault, PassingFailure
 from coa.policy import Completion, Finish, Native, RequestError
 from coa.policy.chat.families import DETAILS, REASONING, ChatFamily
 from coa.policy.chat.messages import ARGUMENT
-from coa.policy.completions import Envelope, decode_reply
+from coa.policy.completions import Envelope
 from coa.policy.react import for_a_box
 from coa.records import protocol
 from coa.records.grading import boxed_answer
@@ -52,7 +52,7 @@ class ChatBody(Envelope):
     model: str | None = None
 
 
-_DECODER = msgspec.json.Decoder(ChatBody)
+CHAT_BODY = msgspec.json.Decoder(ChatBody)
 
 
 class Call(NamedTuple):
@@ -75,25 +75,16 @@ class ChatReply(NamedTuple):
     """Whether it ran into the limit of tokens."""
 
 
-def decode_chat(body: bytes) -> ChatBody:
-    """Decode a reply; keep-alive lines before it are skipped.
-
-    Raises:
-        PassingFailure: It is not JSON, or not that of a chat server.
-    """
+def without_keep_alive(body: bytes) -> bytes:
+    """Return a reply without the keep-alive lines before it."""
     lines = body.lstrip().splitlines(keepends=True)
     while lines and (lines[0].startswith(b":") or not lines[0].strip()):
         del lines[0]
-    return decode_reply(b"".join(lines), _DECODER)
+    return b"".join(lines)
 
 
 def read_reply(body: ChatBody) -> ChatReply:
-    """Read the message that was asked for.
-
-    Raises:
-        PassingFailure: There is none, or the server failed on the way.
-        RequestError: The server withholds it.
-    """
+    """Read the message that was asked for; a `RequestError` where the server withholds it."""
     choice = body.choices[0] if body.choices else None
     if choice is None or choice.message is None:
         raise PassingFailure(Fault.ODD_REPLY, "a reply without choices")
@@ -210,11 +201,8 @@ def to_completion(
 ) -> Completion:
     """Transcribe a turn in which the policy could think, act or answer.
 
-    Args:
-        reply: The policy's message.
-        native: Its record, whose thought, call and answer are filled in here.
-        num_tokens: Tokens that the policy wrote, as the server counts them.
-        own_tools: Names of the tools whose arguments are a JSON object of their own.
+    `native` is its record, which is completed here; `own_tools` are the tools whose arguments are a
+    JSON object of their own.
     """
     answer = "" if reply.calls or reply.content.isspace() else reply.content
     thought = reply.reasoning if answer else joined(reply.reasoning, reply.content)
@@ -268,7 +256,7 @@ def _action(call: Call, own_tools: Container[str]) -> tuple[str, str]:
 
 
 def to_forced_answer(reply: ChatReply, native: Native, num_tokens: int | None) -> Completion:
-    """Transcribe an answer that the loop forced: it goes on inside the marker's box.
+    """Transcribe an answer that the loop forced: it continues inside the marker's box.
 
     Some parsers of vLLM (deepseek_r1) take a text in which no thinking ends for reasoning. The
     answer of a policy that does not think first is then there, known by its box.

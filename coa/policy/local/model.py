@@ -8,18 +8,12 @@ that completed the stop string, or with the end-of-turn token. The text is decod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coa.errors import ConfigError, MissingExtraError, unknown_name
 from coa.policy import Completion, Request
-from coa.policy.local.sampler import (
-    GenerationRow,
-    Sampler,
-    batches_of_similar_length,
-    call_biases,
-)
+from coa.policy.local.sampler import GenerationRow, Sampler, batches_of_similar_length
 from coa.records.tokens import PieceEncoder
 from coa.records.trajectory import Author
 from coa.store.model_files import fingerprint_model
@@ -45,8 +39,6 @@ class LocalSettings:
     """`float32`, `bfloat16` or `float16`; `auto` is bfloat16 on a GPU and float32 on the CPU."""
     batch_size: int = 64
     """Number of requests that go through the model together."""
-    call_bias: float = 0.0
-    """Added to the logits of tokens that begin a call; below 0 the model calls less often."""
 
 
 class LocalEncoder:
@@ -56,18 +48,10 @@ class LocalEncoder:
         self, tokenizer: Any, *, name: str, identity: Mapping[str, object] | None = None
     ) -> None:
         self._encoder = PieceEncoder(tokenizer)
-        self._name = name
-        self._identity = identity or {}
-
-    @property
-    def name(self) -> str:
-        """Return the name that results and journals use for the model."""
-        return self._name
-
-    @property
-    def identity(self) -> Mapping[str, object]:
-        """Return which weights these are, and their precision; empty for a model in training."""
-        return self._identity
+        self.name = name
+        self.identity = identity or {}
+        """Which weights these are, and their precision; empty for a model in training."""
+        self.control_tokens = self._encoder.control_tokens
 
     def encode(
         self, text: str, *, is_prompt: bool = False, author: Author = Author.ENVIRONMENT
@@ -79,11 +63,6 @@ class LocalEncoder:
         """
         return self._encoder.encode(text, is_prompt=is_prompt, author=author)
 
-    @property
-    def control_tokens(self) -> tuple[str, ...]:
-        """Return the tokenizer's control tokens, which text from outside must not contain."""
-        return self._encoder.control_tokens
-
     def count_tokens(self, text: str) -> int:
         """Count the tokens of `text` as a prompt."""
         return len(self.encode(text, is_prompt=True))
@@ -94,10 +73,6 @@ def load_encoders(settings: LocalSettings) -> list[LocalEncoder]:
 
     The list has one encoder for each precision that the model may have had, because `auto` depends
     on the machine. It is empty where the model is not a folder here.
-
-    Raises:
-        MissingExtraError: transformers is not installed.
-        ConfigError: the folder has no tokenizer, or there is no such dtype.
     """
     weights = fingerprint_model(settings.model)
     if not weights:
@@ -106,7 +81,7 @@ def load_encoders(settings: LocalSettings) -> list[LocalEncoder]:
     dtypes = dict.fromkeys(_dtype(device, settings.dtype) for device in ("cpu", "cuda"))
     encoders = []
     for dtype in dtypes:
-        same = _identity(weights, dtype, settings)
+        same = {"weights": weights, "dtype": dtype}
         encoders.append(LocalEncoder(tokenizer, name=settings.model, identity=same))
     return encoders
 
@@ -127,14 +102,14 @@ class LocalPolicy(LocalEncoder):
         name: str,
         batch_size: int = 64,
         identity: Mapping[str, object] | None = None,
-        call_bias: float = 0.0,
     ) -> None:
         super().__init__(tokenizer, name=name, identity=identity)
-        self._biases = call_biases(tokenizer, call_bias)
         self._model = model
         self._num_tokens = len(tokenizer)
         self._batch_size = batch_size
-        self._end_ids = _end_ids(model, tokenizer)
+        own = model.generation_config.eos_token_id
+        ends = (*(own if isinstance(own, list) else [own]), tokenizer.eos_token_id)
+        self._end_ids = frozenset(token for token in ends if token is not None)
         self._pad_id = tokenizer.pad_token_id or 0  # masked, so any will do
         self._window: int | None = getattr(model.config, "max_position_embeddings", None)
 
@@ -156,7 +131,13 @@ class LocalPolicy(LocalEncoder):
         except ImportError as error:
             raise MissingExtraError(error.name or "torch", "train") from error
         tokenizer = load_tokenizer(settings.model)
-        device = _device(torch.cuda.is_available(), settings.device)
+        device = settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(
+                "there is no GPU", expected="device=cpu or device=auto", got=f"device={device}"
+            )
         dtype = _dtype(device, settings.dtype)
         try:
             model: Any = AutoModelForCausalLM.from_pretrained(settings.model, dtype=dtype)
@@ -169,8 +150,7 @@ class LocalPolicy(LocalEncoder):
             tokenizer,
             name=settings.model,
             batch_size=settings.batch_size,
-            identity=_identity(weights, dtype, settings),
-            call_bias=settings.call_bias,
+            identity={"weights": weights, "dtype": dtype},
         )
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
@@ -194,26 +174,19 @@ class LocalPolicy(LocalEncoder):
     def log_probabilities(
         self, contexts: Sequence[tuple[int, ...]], continuations: Sequence[tuple[int, ...]]
     ) -> list[float]:
-        """Tell the natural logarithm of each continuation's probability after its context.
-
-        It is minus infinity where the two do not fit into the model's window.
-        """
+        """Tell the natural logarithm of each continuation's probability (`Scorer`)."""
         from coa.policy.local.scoring import ScoredText, log_probabilities
 
-        found = [-inf] * len(contexts)
-        fitting: list[int] = []
-        texts: list[ScoredText] = []
-        for number, parts in enumerate(zip(contexts, continuations, strict=True)):
-            text = ScoredText(*parts)
-            if self._window is None or len(text.ids) <= self._window:
-                fitting.append(number)
-                texts.append(text)
-        values = log_probabilities(
-            self._model, texts, batch_size=self._batch_size, pad_id=self._pad_id
+        texts = []
+        for context, continuation in zip(contexts, continuations, strict=True):
+            texts.append(ScoredText(context, continuation))
+        return log_probabilities(
+            self._model,
+            texts,
+            batch_size=self._batch_size,
+            pad_id=self._pad_id,
+            window=self._window,
         )
-        for number, value in zip(fitting, values, strict=True):
-            found[number] = value
-        return found
 
     def _row(self, request: Request) -> GenerationRow:
         ids = request.context_ids
@@ -233,15 +206,18 @@ class LocalPolicy(LocalEncoder):
         """
         import torch
 
+        from coa.policy.local.kv_cache import roomy_cache
+
         ids, mask = self._padded(rows)
-        cached = self._empty_cache()
+        roomy = roomy_cache(self._layer_kinds)
+        cached = {} if roomy is None else {"past_key_values": roomy}
         while True:
             most_left = max(row.limit - len(row.ids) for row in rows)
             done = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=self._plain_settings(most_left),
-                logits_processor=[Sampler(rows, self._num_tokens, ids.device, self._biases)],
+                logits_processor=[Sampler(rows, self._num_tokens, ids.device)],
                 stopping_criteria=[self._taker(rows)],
                 **cached,
             )
@@ -283,29 +259,18 @@ class LocalPolicy(LocalEncoder):
                 if row.finish is None:
                     row.take(token)
             is_over = [row.finish is not None for row in rows]
-            if self._can_drop_rows and is_over.count(False) < _FULL_ENOUGH * len(rows):
+            if self._layer_kinds and is_over.count(False) < _FULL_ENOUGH * len(rows):
                 is_over = [True] * len(rows)
             return torch.tensor(is_over, device=input_ids.device)
 
         return take
 
     @cached_property
-    def _can_drop_rows(self) -> bool:
-        """Tell whether the model caches nothing but keys and values."""
-        return bool(self._layer_kinds)
-
-    @cached_property
     def _layer_kinds(self) -> frozenset[type]:
+        """The kinds of layers of a model that caches nothing but keys and values; else none."""
         from coa.policy.local.kv_cache import layer_kinds
 
         return layer_kinds(self._model)
-
-    def _empty_cache(self) -> dict[str, Any]:
-        """Make a cache with room to grow, for a model whose own would be plain; else none."""
-        from coa.policy.local.kv_cache import roomy_cache
-
-        cache = roomy_cache(self._layer_kinds)
-        return {} if cache is None else {"past_key_values": cache}
 
     def _plain_settings(self, max_new_tokens: int) -> Any:
         """Make settings that override the model's own defaults for `generate`.
@@ -330,12 +295,7 @@ class LocalPolicy(LocalEncoder):
 
 
 def load_tokenizer(name: str) -> Any:
-    """Load the tokenizer in a folder or on the Hub.
-
-    Raises:
-        MissingExtraError: transformers is not installed.
-        ConfigError: there is no such tokenizer.
-    """
+    """Load the tokenizer in a folder or on the Hub."""
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
@@ -350,10 +310,7 @@ def load_tokenizer(name: str) -> Any:
 def require_reachable(kind: str, name: str) -> None:
     """Ask the Hub once for a name that is neither a folder here nor in the Hub's cache.
 
-    Its client asks for every file, again and again, and fills the screen with warnings.
-
-    Raises:
-        ConfigError: The Hub cannot be reached, or has no such name.
+    Its client would ask for every file, again and again, and fill the screen with warnings.
     """
     from httpx2 import HTTPError
     from huggingface_hub import HfApi, try_to_load_from_cache
@@ -370,28 +327,6 @@ def require_reachable(kind: str, name: str) -> None:
         return  # Then the library refuses the name at once.
     except (HTTPError, OSError) as error:
         raise _not_loaded(kind, name, error) from error
-
-
-def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Collect the tokens that end a turn, of the tokenizer and of the model's own settings."""
-    own = model.generation_config.eos_token_id
-    listed = own if isinstance(own, list) else [own]
-    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)
-
-
-def _device(has_gpu: bool, device: str) -> str:
-    if device == "auto":
-        return "cuda" if has_gpu else "cpu"
-    if device.startswith("cuda") and not has_gpu:
-        raise ConfigError(
-            "there is no GPU", expected="device=cpu or device=auto", got=f"device={device}"
-        )
-    return device
-
-
-def _identity(weights: str | None, dtype: str, settings: LocalSettings) -> dict[str, object]:
-    bias = {"call_bias": settings.call_bias} if settings.call_bias else {}
-    return {"weights": weights, "dtype": dtype, **bias}
 
 
 def _dtype(device: str, dtype: str) -> str:

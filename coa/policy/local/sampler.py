@@ -1,13 +1,11 @@
 """Keep the state of requests in a model in this process, and pick the next token of each."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, cut_at_stop
-from coa.records.protocol import is_open_tag, open_tag
 from coa.records.tokens import PieceEncoder
 
 if TYPE_CHECKING:
@@ -15,25 +13,6 @@ if TYPE_CHECKING:
 
 _SPREAD = 2
 """A batch's longest context is at most so many times its shortest; all are padded to it."""
-
-
-def call_biases(tokenizer: Any, bias: float) -> dict[int, float]:
-    """Give each token that begins a call of a tool this bias; none for a bias of 0.
-
-    Raises:
-        ConfigError: the tokenizer writes calls in several tokens, which nothing can be added to.
-    """
-    if not bias:
-        return {}
-    added = tokenizer.get_added_vocab()
-    biases = {number: bias for token, number in added.items() if is_open_tag(token.lstrip())}
-    if not biases:
-        raise ConfigError(
-            f"call_bias needs a tokenizer in which a tag such as {open_tag('search')} is one token",
-            where="local.call_bias",
-            fix="set it to 0, or give the model tokens for the tags before it is trained",
-        )
-    return biases
 
 
 @dataclass(slots=True)
@@ -108,17 +87,11 @@ class Sampler:
     """
 
     def __init__(
-        self,
-        rows: Sequence[GenerationRow],
-        num_tokens: int,
-        device: "torch.device",
-        biases: Mapping[int, float],
+        self, rows: Sequence[GenerationRow], num_tokens: int, device: "torch.device"
     ) -> None:
         import torch
 
         self._num_tokens = num_tokens
-        self._biased = torch.tensor(list(biases), device=device, dtype=torch.long)
-        self._biases = torch.tensor(list(biases.values()), device=device)
         self._generators = [row.generator for row in rows]
         temperatures = torch.tensor([row.request.temperature for row in rows], device=device)
         self._is_greedy = temperatures <= 0
@@ -132,8 +105,6 @@ class Sampler:
 
         # A model's vocabulary may be padded beyond its tokenizer's.
         known = scores[:, : self._num_tokens]
-        if len(self._biased):
-            known = known.index_add(1, self._biased, self._biases.expand(len(known), -1))
         picked = known.argmax(dim=-1)
         if not self._is_greedy.all():
             picked = torch.where(self._is_greedy, picked, self._draw(known))

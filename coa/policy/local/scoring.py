@@ -1,10 +1,8 @@
 """Tell how probable texts are to a model in this process."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    import torch
+from math import inf
+from typing import Any, NamedTuple
 
 
 class ScoredText(NamedTuple):
@@ -20,16 +18,25 @@ class ScoredText(NamedTuple):
 
 
 def log_probabilities(
-    model: Any, texts: Sequence[ScoredText], *, batch_size: int, pad_id: int
+    model: Any,
+    texts: Sequence[ScoredText],
+    *,
+    batch_size: int,
+    pad_id: int,
+    window: int | None = None,
 ) -> list[float]:
-    """Tell the natural logarithm of each continuation's probability after its context.
+    """Return the natural logarithm of each continuation's probability after its context.
 
-    Texts of similar length go through the model together.
+    It is minus infinity where the two do not fit into the model's window, in tokens.
     """
-    found = [0.0] * len(texts)
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number].ids))
-    for start in range(0, len(order), batch_size):
-        numbers = order[start : start + batch_size]
+    found = [-inf] * len(texts)
+    fitting = []
+    for number, text in enumerate(texts):
+        if window is None or len(text.ids) <= window:
+            fitting.append(number)
+    fitting.sort(key=lambda number: len(texts[number].ids))
+    for start in range(0, len(fitting), batch_size):
+        numbers = fitting[start : start + batch_size]
         batch = [texts[number] for number in numbers]
         for number, value in zip(numbers, _score_batch(model, batch, pad_id), strict=True):
             found[number] = value
@@ -46,32 +53,17 @@ def _score_batch(model: Any, batch: Sequence[ScoredText], pad_id: int) -> list[f
     width = max(len(text.ids) for text in batch)
     ids = torch.full((len(batch), width), pad_id)
     mask = torch.zeros_like(ids)
-    rows: list[int] = []
-    columns: list[int] = []
+    row_list: list[int] = []
+    column_list: list[int] = []
     for row, text in enumerate(batch):
         length = len(text.ids)
         ids[row, :length] = torch.tensor(text.ids)
         mask[row, :length] = 1
         for column in range(len(text.context), length):
-            rows.append(row)
-            columns.append(column)
-    row_index = torch.tensor(rows)
-    column_index = torch.tensor(columns)
-    chances = _log_chances(model, ids, mask, row_index, column_index)
-    sums = torch.zeros(len(batch)).index_add(0, row_index, chances.cpu())
-    return [float(value) for value in sums]
-
-
-def _log_chances(
-    model: Any,
-    ids: "torch.Tensor",
-    mask: "torch.Tensor",
-    rows: "torch.Tensor",
-    columns: "torch.Tensor",
-) -> "torch.Tensor":
-    """Return the logarithm of the probability of the tokens in these rows and columns."""
-    import torch
-
+            row_list.append(row)
+            column_list.append(column)
+    rows = torch.tensor(row_list)
+    columns = torch.tensor(column_list)
     # Logits are made only where one of the tokens is predicted: contexts are most of the text.
     positions, places = torch.unique(columns - 1, return_inverse=True)
     with torch.inference_mode():
@@ -83,4 +75,6 @@ def _log_chances(
         ).logits
     predicted = logits[rows, places].float().log_softmax(dim=-1)
     tokens = ids[rows, columns].to(predicted.device)
-    return predicted.gather(1, tokens[:, None]).squeeze(1)
+    chances = predicted.gather(1, tokens[:, None]).squeeze(1)
+    sums = torch.zeros(len(batch)).index_add(0, rows, chances.cpu())
+    return [float(value) for value in sums]
