@@ -17,6 +17,8 @@ from coa.settings.params import Params
 from coa.settings.stages import PipelineParams, TrajectorySource
 from coa.store.metrics import FOLDER
 
+_NAME_WIDTH = 30
+
 
 def stages_of(params: Params) -> list[str]:
     """List the stages of this run whose figures are shown; others may have run before."""
@@ -68,7 +70,7 @@ def funnel(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
                 (f"  {stop_reason}", ends_cot.get(stop_reason, 0), ends_coa.get(stop_reason, 0))
             )
         actions = "actions_per_trajectory"
-        rows.append(("  actions each", cot[actions], coa[actions]))
+        rows.append(("  actions each", f"{cot[actions]:.1f}", f"{coa[actions]:.1f}"))
     filtered_cot = metrics["filter"]["cot"]
     filtered_coa = metrics["filter"]["coa"]
     for reason in filtered_cot:
@@ -88,9 +90,9 @@ def _format(value: object) -> str:
 
 def render(metrics: Mapping[str, Any]) -> str:
     """Write the whole table as text."""
-    lines = [f"{'':24}{'CoT':>10}{'CoA':>10}"]
+    lines = [f"{'':{_NAME_WIDTH}}{'CoT':>10}{'CoA':>10}"]
     for name, left, right in funnel(metrics):
-        lines.append(f"{name:24}{left:>10}{right:>10}")
+        lines.append(f"{name:{_NAME_WIDTH}}{left:>10}{right:>10}")
     lines.append("")
     if "branch" in metrics:
         branch = metrics["branch"]

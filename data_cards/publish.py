@@ -21,7 +21,7 @@ from pathlib import Path
 
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from coa.errors import ConfigError, OutputError, writing_error
+from coa.errors import ConfigError, OutputError, ServiceError, writing_error
 from coa.records.sets import AssembleParams
 from coa.records.trajectory import SCHEMA_VERSION
 from coa.settings.params import Params
@@ -282,9 +282,20 @@ def record(repository: str, tag: str, revision: str, waived: Sequence[Reason]) -
 def show_plan(
     hub: HubRepository, version: Version, against: Sequence[Refusal], params: PublishParams
 ) -> str:
-    """Show what would be refused and what would change, for a dry run."""
-    owners = hub.writable_owners()
-    remote = hub.look()
+    """Show what would be refused and what would change, for a dry run.
+
+    Where the Hub is not reached, the reasons against the version are all that is shown.
+    """
+    refused = [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in against]
+    if against:
+        refused.append(f"what to do: {how_to_waive(against, read_allowed(params.allow))}")
+    try:
+        owners = hub.writable_owners()
+        remote = hub.look()
+    except ServiceError as error:
+        verdict = f"dry run: {len(against):,} reasons against publishing, nothing was sent"
+        unknown = f"{hub.url}: not compared, for {error.what}"
+        return "\n".join([*refused, unknown, verdict])
     changed = plan(hub, version.hashes, remote or Remote())
     state = "as it is"
     if not remote and owners is None:
@@ -297,9 +308,7 @@ def show_plan(
             f"would be refused: no right to write to {params.repository}: "
             f"the token is for {', '.join(f'{owner}/...' for owner in owners)}"
         )
-    lines += [f"would be refused: {refusal.reason}: {refusal.detail}" for refusal in against]
-    if against:
-        lines.append(f"what to do: {how_to_waive(against, read_allowed(params.allow))}")
+    lines += refused
     lines += [str(change) for change in changed[:_MAX_SHOWN]]
     if len(changed) > _MAX_SHOWN:
         lines.append(f"... {len(changed) - _MAX_SHOWN:,} more files")
@@ -320,6 +329,7 @@ def main(arguments: Sequence[str]) -> str:
             "there is no repository to publish to",
             where="publish.repository",
             expected="owner/name",
+            fix="write repository=OWNER/NAME, or set render.repository in your profile",
         )
     allowed = read_allowed(section.allow)
     remove_leftovers(FOLDER)

@@ -101,6 +101,14 @@ def choose_questions(
             got=f"{len(train):,} in {QUESTIONS}{held}",
             fix="lower sample.num_questions or bring more questions",
         )
+    if params.num_questions < 0:
+        raise ConfigError(
+            "a number of questions cannot be negative",
+            where="sample.num_questions",
+            expected=f"0 to {len(train):,}",
+            got=params.num_questions,
+            fix="write the number of train questions that both modes share",
+        )
     train.sort(key=lambda question: seeded_rank(question.question_id, params.seed, purpose=""))
     chosen = train[: params.num_questions]
     if params.assignment is Assignment.DISJOINT:

@@ -127,6 +127,7 @@ def test_a_misspelt_command_section_or_key_is_met_with_the_right_one(root: Path)
     for typed, meant in (
         ("smaple", "sample"),
         ("review psuh", "review push"),
+        ("reveiw push", "review push"),
         ("review-push", "review push"),
         ("index", "search index"),
         ("serve", "search serve or review serve"),

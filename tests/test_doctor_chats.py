@@ -186,3 +186,15 @@ def test_whatever_messages_hold_a_real_template_is_no_trap(
     tokenizer, _ = load("qwen2")
     found = examine(tokenizer, {"messages": messages, "tools": tools})
     assert found.findings or found.counts
+
+
+def test_a_dropped_argument_is_not_found_in_a_later_turn() -> None:
+    without_prompt = RIGHT.replace(TAIL, "{% endfor %}")
+    call = {"function": {"name": "search", "arguments": {"query": "Ada"}}}
+    messages = [
+        {"role": "user", "content": "who wrote the book?"},
+        {"role": "assistant", "content": THOUGHT, "tool_calls": [call]},
+        {"role": "tool", "content": "Ada wrote the book, they say."},
+        {"role": "assistant", "content": "So it was her."},
+    ]
+    assert chat_faults(without_prompt, messages) == [Fault.CONTENT_DROPPED]

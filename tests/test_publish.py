@@ -215,6 +215,16 @@ def test_a_dry_run_says_whether_the_token_may_write_under_the_name(
     assert "a new private" not in nobodys
 
 
+def test_a_dry_run_without_the_hub_names_the_reasons_against(project: Path, hub: Hub) -> None:
+    code = (
+        "import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
+        "from coa.cli import run; from data_cards.publish import main; run(main, arguments)"
+    )
+    shown = hub.run(code, "repository=me/coa", "dry_run=true", folder=project)
+    assert "would be refused: scripted_teacher" in shown.stdout
+    assert "not compared, for the Hub cannot be reached" in shown.stdout
+
+
 def test_the_gate_refuses_before_anything_is_sent(project: Path, hub: Hub, name: str) -> None:
     (project / "data/render/README.md").write_text("edited by hand", encoding="utf-8")
     (project / "coa").mkdir()

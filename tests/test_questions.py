@@ -134,6 +134,12 @@ def test_a_broken_file_is_an_error_that_says_what_to_do(
         read(tmp_path / name)
 
 
+def test_a_misspelt_path_is_met_with_the_file_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("")
+    with pytest.raises(CoaError, match=r"did you mean .*train\.jsonl\?"):
+        read(tmp_path / "trian.jsonl")
+
+
 def outcomes(path: Path, **changes: object) -> list[Question | LeftOut | DroppedQuestion]:
     settings = {
         "path": str(path),

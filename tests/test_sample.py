@@ -71,6 +71,11 @@ def test_questions_held_elsewhere_are_named_where_too_few_are_left() -> None:
         choose_questions(HELD, SampleParams(num_questions=61), Mode.COA)
 
 
+def test_a_negative_number_of_questions_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be negative"):
+        choose_questions(HELD, SampleParams(num_questions=-2), Mode.COA)
+
+
 def test_the_choice_follows_from_the_seed_and_not_from_the_order() -> None:
     params = SampleParams(num_questions=60)
     assert choose_questions(QUESTIONS[::-1], params, Mode.COA) == choose_questions(

@@ -40,6 +40,9 @@ def turn_marks(tokenizer: Any, template: str) -> TurnMarks | None:
     if not opened.startswith(before) or _ANSWERED not in whole:
         return None
     assistant = opened[len(before) :].removesuffix(OWN_OPENING)
+    if not assistant.strip() and whole.startswith(before):
+        # A template for training alone may write no prompt for generation.
+        assistant = whole[len(before) :].partition(_ANSWERED)[0]
     end = whole.rpartition(_ANSWERED)[2]
     between = longer.rpartition(_ANSWERED)[2].partition(_ASKED_AGAIN)[0]
     if not assistant.strip() or not end.strip() or not between.startswith(end):

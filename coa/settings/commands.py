@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coa.cli import FLAG
-from coa.errors import ConfigError, closest
+from coa.errors import ConfigError, closest, most_similar
 from coa.store.shipped import ROOT
 
 
@@ -169,6 +169,10 @@ def read_command(words: Sequence[str]) -> tuple[Command, list[str]]:
     if "." in name and ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file():
         return Command(name, name), others
     names = [command.name for command in all_commands()]
+    group = most_similar(name, {known.split()[0] for known in names if " " in known})
+    meant = " ".join([group, *others[:1]])
+    if meant in names:
+        raise ConfigError(f"unknown command {name!r}", fix=f"did you mean {meant}?")
     same = [known for known in names if known.endswith(f" {name}")]
     fix = f"did you mean {' or '.join(same)}?" if same else closest(name, names)
     raise ConfigError(f"unknown command {name!r}", fix=fix or "`coa --help all` lists the commands")

@@ -309,13 +309,21 @@ def _convert_filled(values: DictConfig, kind: type[Section], name: str, place: o
         got = str(error).splitlines()[0]
         choices = _choices(kind, got)
         refused = _REFUSED_CHOICE.match(got)
+        fix = f"write a value of that kind there, on the command line or in {PARAMS_FILE}"
         raise ConfigError(
             "a setting has a bad value",
             where=where,
             expected=f"one of {list_names(choices)}" if choices else "",
-            got=got,
-            fix=_meant(refused[1], choices) if refused else "",
+            got=_with_value(got, given),
+            fix=_meant(refused[1], choices) if refused else fix,
         ) from error
+
+
+def _with_value(message: str, given: DictConfig) -> str:
+    """Add the refused value to msgspec's message, which names its place: `$.a.b`."""
+    path = message.rpartition("$.")[2].rstrip("`")
+    value = OmegaConf.select(given, path) if path != message else None
+    return message if value is None else f"{message}: {value!r}"[:_MAX_SHOWN]
 
 
 def _check_sections(values: DictConfig, path: Path) -> None:

@@ -73,7 +73,8 @@ def read_rows(
     if not path.is_file():
         raise InputError(
             f"{path} is missing",
-            fix="check the path in params.yaml, or run `dvc repro` where it makes it",
+            expected="a file of questions, passages or trajectories",
+            fix=_similar_file(path) or "correct the path in the profile or argument that names it",
         )
     needed = _needed_columns(columns, optional)
     where = f"{path}, row 0"
@@ -90,6 +91,15 @@ def read_rows(
         fix = "write the file again with UTF-8 text"
         what = f"{path} is not UTF-8"
         raise InputError(what, where=f"after {where}", got=error, fix=fix) from error
+
+
+def _similar_file(path: Path) -> str:
+    """Ask whether a file of a similar name in the same folder was meant."""
+    if not path.parent.is_dir():
+        return ""
+    names = (other.name for other in path.parent.iterdir())
+    similar = most_similar(path.name, names)
+    return f"did you mean {path.parent / similar}?" if similar else ""
 
 
 def _needed_columns(columns: Mapping[str, str], optional: tuple[str, ...]) -> list[str]:
