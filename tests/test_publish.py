@@ -217,8 +217,10 @@ def test_a_dry_run_says_whether_the_token_may_write_under_the_name(
 
 def test_a_dry_run_without_the_hub_names_the_reasons_against(project: Path, hub: Hub) -> None:
     code = (
-        "import os; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
-        "from coa.cli import run; from data_cards.publish import main; run(main, arguments)"
+        "from unittest.mock import patch; from coa.cli import run\n"
+        "from data_cards.publish import main\n"
+        "with patch('huggingface_hub.constants.ENDPOINT', 'http://127.0.0.1:9'):\n"
+        "    run(main, arguments)"
     )
     shown = hub.run(code, "repository=me/coa", "dry_run=true", folder=project)
     assert "would be refused: scripted_teacher" in shown.stdout
