@@ -120,6 +120,7 @@ def _start_git_and_dvc() -> None:
         part = [] if Path(top.strip()).samefile(".") else ["--subdir"]
         _require(sys.executable, "-m", "dvc", "init", "--quiet", *part)
         write_file(Path(".dvc/config"), _DVC_SETTINGS)
+        _require("git", "add", ".dvc/config")  # as the files that DVC itself has staged
 
 
 def _require(*command: str) -> None:

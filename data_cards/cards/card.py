@@ -234,7 +234,7 @@ def _identity(
     makers = [inline(one.origin or one.model) for one in imported]
     return {
         "title": params.title,
-        "repository": params.repository or "path/to/this/folder",
+        "repository": params.repository or "OWNER/NAME",
         "is_published": bool(params.repository),
         "num_rows": sum(info.num_rows for info in infos),
         "scripted": ", ".join(dict.fromkeys(scripted)),
