@@ -44,8 +44,11 @@ def attend(
     bounds = cu_seq_lens_q.tolist()
     outputs = []
     for start, end in pairwise(bounds):
-        parts = (states[:, :, start:end] for states in (query, key, value))
-        outputs.append(sdpa_attention_forward(module, *parts, None, **options)[0])
+        queries = query[:, :, start:end]
+        keys = key[:, :, start:end]
+        values = value[:, :, start:end]
+        output, _ = sdpa_attention_forward(module, queries, keys, values, None, **options)
+        outputs.append(output)
     return torch.cat(outputs, dim=1), None
 
 
