@@ -101,7 +101,7 @@ def find_samples(params: GradeParams) -> list[Sample]:
 
 
 def require_unique_ids(paths: Sequence[Path]) -> None:
-    """Make sure that no trajectory stands in two files.
+    """Make sure that no trajectory is in two files.
 
     Raises:
         InputError: two files have an id in common.
@@ -109,7 +109,7 @@ def require_unique_ids(paths: Sequence[Path]) -> None:
     found = tables.find_shared_id(paths, "trajectory_id")
     if found:
         raise InputError(
-            f"the trajectory {found.name!r} stands in two files",
+            f"the trajectory {found.name!r} is in two files",
             where=f"{found.first} and {found.last}",
             expected="ids that are unique over all folders of grade.samples",
             fix="dvc repro ingest, which numbers imported trajectories after the teacher's; of "

@@ -79,7 +79,7 @@ def test_one_id_in_two_folders_is_an_error_that_names_both(folder: Path) -> None
     for name in ("data/sample", "data/ingest"):
         write(name, Mode.COT)
         write(name, Mode.COA, "Paris")
-    with pytest.raises(InputError, match="'q/coa/0' stands in two files") as caught:
+    with pytest.raises(InputError, match="'q/coa/0' is in two files") as caught:
         main([BOTH])
     where = caught.value.details["where"]
     assert where == "data/sample/coa.parquet and data/ingest/coa.parquet"

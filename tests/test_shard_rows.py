@@ -142,7 +142,7 @@ def test_a_row_in_the_tables_of_two_shards_is_refused_whatever_they_say_of_thems
     own.files = hash_files(second)
     write_finished(second, own)
     before = made()
-    with pytest.raises(InputError, match="stands in the tables of two shards"):
+    with pytest.raises(InputError, match="is in the tables of two shards"):
         filter_(["shard=merged"])
     assert made() == before
 

@@ -145,7 +145,7 @@ def test_two_answers_stand_side_by_side(get: Callable[..., str]) -> None:
 
 def test_behind_a_row_stand_its_files_and_its_pairs(get: Callable[..., str]) -> None:
     text = shown(get("/behind", file="data/grade.parquet", id="q001/coa/0"))
-    itself = text.partition("It stands in")[2].partition("Pairs made of it")[0]
+    itself = text.partition("It is in")[2].partition("Pairs made of it")[0]
     assert "data/sample/coa.parquet q001/coa/0" in itself
     assert "data/branch/pairs.parquet q001/coa/0/3" in text
     assert "Other rows of this question" in text

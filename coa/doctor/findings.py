@@ -50,7 +50,7 @@ class Fault(StrEnum):
     TEXT_CHANGED = "text_changed"
     """Decoding the ids does not give the text back."""
     AUTHORS_UNKNOWN = "authors_unknown"
-    """Another framework's observation stands in a turn of the policy: nothing says who wrote it."""
+    """A turn of the policy holds another framework's observation: nothing says who wrote it."""
     AUTHORS_CONTRADICT = "authors_contradict"
     """The recorded authors are not those that the form of the text shows."""
     TAG_FOLDED = "tag_folded"
@@ -76,9 +76,9 @@ class AuthorSpan(NamedTuple):
     start: int
     end: int
     author: Author | None
-    """None where it cannot be told, or does not matter: a template's own text, an end token."""
+    """None where it is unknown or does not matter: a template's own text, an end token."""
     kind: StepKind | None = None
-    """None for the prompt, and where it cannot be told."""
+    """None for the prompt, and where it is unknown."""
 
 
 def author_spans(prompt: str, steps: Iterable[Step]) -> list[AuthorSpan]:

@@ -58,7 +58,7 @@ class FinishedReader(NamedTuple):
     def _turns(
         self, text: str, ids: Sequence[int], trained: Sequence[bool]
     ) -> tuple[list[Turn], Author | None]:
-        """Find the policy's turns, and who wrote the text before them; None: it cannot be told."""
+        """Find the policy's turns, and who wrote the text before them, if that is known."""
         turns = policy_turns(text, self.marks, self.prompt_end)
         if turns:
             return [self._without_end(turn, text) for turn in turns], Author.SCAFFOLD

@@ -84,7 +84,7 @@ class Summary:
 
 
 JSON_KEYS = ("rows", "clean", "rows_by_fault", "rows_with_findings")
-"""Keys by which a file of findings is told from another one."""
+"""Keys that identify a file of findings."""
 
 
 def as_json(summary: Summary) -> str:

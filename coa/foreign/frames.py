@@ -60,7 +60,7 @@ def prediction(steps: Iterable[Step]) -> str | None:
             if step.transcribed is not None:
                 return _chat_answer(step.transcribed)
             return _unframed_answer(before + step.text)
-        # An answer that was forced goes on in the box that the scaffold opened.
+        # An answer that was forced continues in the box that the scaffold opened.
         before = protocol.ANSWER_MARKER if step.text == protocol.ANSWER_MARKER else ""
     return None
 

@@ -67,7 +67,7 @@ def read_react_text(text: str) -> tuple[Step, ...]:
     or `Action:` is read as the policy's next turn: in plain text nothing tells them apart.
 
     Raises:
-        UnreadableError: A turn is empty, has no call or goes on after it; or there is no answer.
+        UnreadableError: A turn is empty, has no call or continues after it; or there is no answer.
     """
     steps: list[Step] = []
     start = 0
@@ -106,7 +106,7 @@ def read_react_chat(messages: Sequence[tuple[str, str]]) -> tuple[Step, ...]:
     Messages are pairs of role and content, without the one that asks the question.
 
     Raises:
-        UnreadableError: Roles do not alternate; a turn is empty, has no call or goes on after it;
+        UnreadableError: Roles do not alternate; a turn is empty, has no call or continues after it;
             or there is no answer.
     """
     steps: list[Step] = []

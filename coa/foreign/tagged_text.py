@@ -2,7 +2,7 @@ r"""Read a trajectory that is one text with the tags of a family, in one pass fr
 
 A turn of the policy ends with a call or with the answer. The observation after a call belongs to
 the environment, with the blanks and the chat template's turn tokens around it. Text between the
-tags of thinking is not told apart from other text of the policy. Joined, the steps give the text
+tags of thinking is not distinguished from other text of the policy. Joined, the steps give the text
 again.
 """
 

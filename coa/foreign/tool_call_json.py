@@ -35,7 +35,7 @@ def read_tool_call(text: str, offset: int = 0) -> ToolCall:
 
     Raises:
         UnreadableError: it is no JSON object, names no tool or a key twice, has no arguments, or
-            goes on after them.
+            continues after them.
     """
     written, code = _cut_code(text, offset)
     fields = _decode(written, offset)

@@ -608,7 +608,7 @@ class HttpClient:
         return server if is_taken else None
 
     def _has_left(self, server: Server, chosen_at: float) -> bool:
-        """Tell whether a server was left alone since, and another one is there."""
+        """Tell whether a server gets no new requests since, and another one is there."""
         return server.rested_at > chosen_at and self._servers.another_is_awake(server)
 
     def _note_failure(

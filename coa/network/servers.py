@@ -107,7 +107,7 @@ class Servers:
         return server
 
     def another_is_awake(self, server: Server, without: Sequence[Server] = ()) -> bool:
-        """Tell whether requests of this server, which is left alone, can go to another one."""
+        """Tell whether requests of this server, which gets no new ones, can go to another one."""
         others = [it for it in self._servers if it is not server and it not in without]
         return server.is_resting and any(not other.is_resting for other in others)
 

@@ -71,7 +71,7 @@ def names_of(tokens: Iterable[tuple[str, bool]]) -> tuple[str, ...]:
     """Choose the control tokens among a tokenizer's added tokens.
 
     Ordinary tokens are chosen where they look like tags; runs of blanks, which many tokenizers add,
-    are not. A special token that is a plain word cannot be told from the word, so it is left out.
+    are not. A special token that is a plain word looks like the word, so it is left out.
 
     Args:
         tokens: The name of each token, and whether it is special.

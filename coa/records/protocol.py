@@ -30,7 +30,7 @@ from coa.records.trajectory import Author, Outcome, Step, StepKind
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
 ANSWER_MARKER = f"\n{THINK_CLOSE}\n\nThe final answer is \\boxed{{"
-"""The scaffold appends it when a budget is used up (Algorithm 1); the policy goes on to answer."""
+"""The scaffold appends it when a budget is used up (Algorithm 1); the policy then answers."""
 
 MAX_TOOL_CHARS = 128
 """The longest name of a tool, as in the Model Context Protocol."""

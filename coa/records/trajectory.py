@@ -84,7 +84,7 @@ class StopReason(StrEnum):
     FORBIDDEN_ACTION = "forbidden_action"
     """The policy acted where no tool was offered."""
     MALFORMED = "malformed"
-    """The loop cannot go on: the policy wrote a closing tag without an opening one, or an action
+    """The loop cannot continue: the policy wrote a closing tag without an opening one, or an action
     after the end of the thinking, or a native call that cannot be read (`error` says why)."""
     TOOL_ERROR = "tool_error"
     """A tool failed after its retries. The failed call is not kept: a re-run tries again."""

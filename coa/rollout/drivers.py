@@ -195,7 +195,7 @@ async def roll_out_all(
                 if turn in waiting:
                     yield waiting.take(turn)
                     turn += 1
-                    await asyncio.sleep(0)  # the rollouts go on between two rows
+                    await asyncio.sleep(0)  # let the rollouts run between two rows
                     # One row in for each row out: a replay, which needs no waiting, would
                     # otherwise write all rows to the spool before the reader had the second.
                     if not under_way.has_finished:
@@ -258,7 +258,7 @@ async def roll_out_states(
 ) -> AsyncGenerator[State, None]:
     """Roll out many tasks and give the final states, all `Done`, in the order of the tasks.
 
-    Against a server each rollout goes on by itself, as soon as its own reply is there. With an
+    Against a server each rollout continues by itself, as soon as its own reply is there. With an
     engine in this process, or `in_turns`, all wait for the slowest reply of each turn: then the
     engine, or an environment that holds one, answers them in batches.
 

@@ -86,7 +86,7 @@ class Task:
     prefix: tuple[Step, ...] = ()
     """Steps that are already there; they may end with an inserted trigger."""
     first_turns: Turns | None = None
-    """For a fork by a chat policy: what it is told with the first request."""
+    """For a fork by a chat policy: what its first request says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class State(Struct, frozen=True):
     pending: Generate | Call | Done
     """What has to happen next."""
     turns: Turns
-    """What a chat policy is told beside the context; a policy that writes tags is not told it."""
+    """What a chat policy is given beside the context; a policy that writes tags is not."""
     num_context_tokens: int
     """n of Algorithm 1. The tokens added since the last reply may be an estimate."""
     num_counted_tokens: int = 0

@@ -84,7 +84,7 @@ class Runtime:
 
         Trajectories come in the tasks' order. `progress` counts each as soon as it is over, which
         may be long before its turn comes. With `may_all_fail`, as after tasks that succeeded, even
-        a run goes on in which every rollout fails.
+        a run continues in which every rollout fails.
 
         Raises:
             ServiceError: the policy or a tool cannot be reached, or every rollout fails.

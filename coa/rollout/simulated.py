@@ -1,6 +1,6 @@
 """Let a model write what a tool would have returned (AutoCoA's RL stage 1).
 
-The runtime writes the observation's opening tag and the model goes on to the closing tag, or to a
+The runtime writes the observation's opening tag and the model continues to the closing tag, or to a
 cap. What it wrote is then an observation like any other: neutralised, the environment's, outside
 every loss. So no policy can hide tokens from training by writing tags: what it writes in its own
 turn is its own, whatever it looks like. The model is the policy of the rollouts, as in the paper,
@@ -68,7 +68,7 @@ class SimulatedTools:
         return replies
 
     def _request(self, state: State) -> Request:
-        """Build the request to go on from the opening tag, as a world model learned to do."""
+        """Build the request that continues from the opening tag, as a world model learned to do."""
         opening, closing = _edges(state)
         opened = structs.replace(
             state,

@@ -2,7 +2,7 @@
 
 So DVC sees a change only where there is one. Passages are sorted by id, which also orders equally
 good hits by id, and the segments, which tantivy names at random, are renamed. The folder appears
-whole or not at all. A build that is stopped goes on after the last passages that it committed.
+whole or not at all. A build that is stopped resumes after the last passages that it committed.
 """
 
 import errno
@@ -67,7 +67,7 @@ def build_index(
     """Index `passages` into the folder `out`.
 
     The folder appears whole or not at all, and replaces an older index. If a build of the same
-    passages was stopped, killed too, this one goes on after the passages that it committed; the
+    passages was stopped or killed, this one resumes after the passages that it committed; the
     index has the same bytes as one that was built at once.
 
     Raises:
@@ -197,7 +197,7 @@ def _move_segments(work: Path, folder: Path) -> None:
             return hashlib.file_digest(file, "sha256").digest()
 
     meta = json.loads((work / "meta.json").read_bytes())
-    # Without this file nobody goes on with a folder of which some segments have moved.
+    # Without this file no build resumes in a folder of which some segments have moved.
     (work / "meta.json").unlink()
     meta["segments"].sort(key=digest)
     meta["opstamp"] = 0  # It counts what the last process did, and nobody writes here again.

@@ -108,7 +108,7 @@ def app_from_environment() -> ASGIApp:
 
 
 def _end_with(supervisor: multiprocessing.process.BaseProcess) -> None:
-    """End this worker when its supervisor is gone, so that it does not go on holding the port."""
+    """End this worker when its supervisor is gone, so that it does not keep the port."""
     supervisor.join()
     os.kill(os.getpid(), signal.SIGTERM)
 

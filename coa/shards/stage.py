@@ -339,7 +339,7 @@ class ShardRun:
         found = tables.find_shared_id(parts, ids)
         if found:
             raise InputError(
-                f"the row {found.name!r} stands in the tables of two shards",
+                f"the row {found.name!r} is in the tables of two shards",
                 where=f"{found.first} and {found.last}",
                 fix=f"{RUN_AGAIN}; the input may hold this row twice, too",
             )

@@ -1,4 +1,4 @@
-"""Load and save models: what a stage starts from, what it leaves, and where a killed run goes on.
+"""Load and save models: what a stage starts from, what it leaves, and where a killed run resumes.
 
 data/train/{name}/ is the result: a folder that `transformers` loads, with the resolved params, the
 log as JSON lines and the curves. .checkpoints/{name}/ holds the trainer's own checkpoints: outside

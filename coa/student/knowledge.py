@@ -113,7 +113,7 @@ def _find_fact(world: "World", said: str) -> "Fact | None":
 
 
 def open_probe(questions: Iterable[Question], sections: Params) -> KnowledgeProbe:
-    """Open what can be told about a model that is asked these questions.
+    """Open what is known about a model that is asked these questions.
 
     The section `microworld` is read only where one of them is about that world.
 
@@ -133,7 +133,7 @@ def needed_answers(
 ) -> tuple[str, ...]:
     """Return what a search after these steps is to show.
 
-    That is the value of the fact that the steps say they need, as far as it can be told, else the
+    That is the value of the fact that the steps say they need, as far as it is known, else the
     answer to the question.
     """
     needed = probe.last_needed(steps)

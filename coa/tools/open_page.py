@@ -78,7 +78,7 @@ class OpenTool:
             return "", ""
         max_words = self._settings.max_words
         max_chars = max_words * _MAX_CHARS_A_WORD
-        # One word and one character more than is shown tell `shorten` that the page goes on.
+        # One word and one character too many show `shorten` that there is more.
         title, text = await self._reader.read(
             page.body, is_html=is_html, max_words=max_words + 1, max_chars=max_chars + 1
         )

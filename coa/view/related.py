@@ -15,7 +15,7 @@ from coa.view.shown import trajectory_of
 
 _RELATIONS = (
     "The question",
-    "It stands in",
+    "It is in",
     "Its two sides",
     "It was forked from",
     "Its forks",
@@ -82,7 +82,7 @@ def behind(
     parts: dict[str, list[Related]] = {title: [] for title in _RELATIONS}
     for other in related:
         if other.identity == itself.identity and other.file.kind is not FileKind.QUESTIONS:
-            parts["It stands in"].append(other)
+            parts["It is in"].append(other)
         else:
             parts[_relation(other, row_id, sides)].append(other)
     found, note = find_calls_of(trajectory, file.path, settings)

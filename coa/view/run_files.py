@@ -62,7 +62,7 @@ class RunFile:
     """One file that can be shown."""
 
     name: str
-    """The path, as it stands in addresses."""
+    """The path, as written in addresses."""
     path: Path
     kind: FileKind
 

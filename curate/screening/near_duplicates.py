@@ -79,7 +79,7 @@ def bands(min_similarity: float) -> Banding:
 class NearDuplicates:
     """A collection of texts that names those that nearly repeat another; a context manager.
 
-    Its files have no names and are gone at the end, unless they are told to stay.
+    Its files have no names and are gone at the end, unless they are to be kept.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class _Files(NamedTuple):
 def find_in(
     folders: Sequence[Path], name: str, min_similarity: float, keys_at_once: int = KEYS_AT_ONCE
 ) -> Iterator[Duplicate]:
-    """Find the near-duplicates among texts whose files were told to stay."""
+    """Find the near-duplicates among texts whose files were kept."""
     with ExitStack() as stack:
         found: list[_Files] = []
         for folder in folders:

@@ -56,7 +56,7 @@ class Shown:
 
 
 class Knowledge(Protocol):
-    """What the teacher is told of one question: the facts that its answer takes.
+    """What the teacher knows of one question: the facts that its answer takes.
 
     A fact is named by its index. `values` are those that the rollout has stated for the facts
     before it, right or wrong.
@@ -224,7 +224,7 @@ class Progress:
 
 
 FindKnowledge = Callable[[str], Knowledge]
-"""Finds what the teacher is told of a question, by the question's text."""
+"""Finds what the teacher knows of a question, by the question's text."""
 
 
 class Script:
@@ -244,7 +244,7 @@ class Script:
         """Continue the request's context up to the end of the next action or of the answer.
 
         Raises:
-            InputError: The context holds no question that the teacher is told of.
+            InputError: The context holds no question that the teacher knows.
         """
         prompt, _, response = request.context.rpartition(_RESPONSE_START)
         question = asked_question(prompt)

@@ -1,4 +1,4 @@
-"""Tell the scripted teacher of a question with answers, and of gold titles where they are known.
+"""What the scripted teacher knows of a question: answers, and gold titles where there are any.
 
 So the pipeline can run over real questions and a real index where no model is available. What it
 writes shows how the pipeline behaves and nothing about any model. A title stands for a fact: that
@@ -79,7 +79,7 @@ _STRAIGHT = {0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}
 """Curly quotation marks, and what is read in their place."""
 _PUNCTUATION = "\"'?!.,;:()[]"
 _MAX_SHORT_CHARS = 2
-"""A shorter word before a full stop is short for one, or an initial: the name goes on."""
+"""A shorter word before a full stop is short for one, or an initial: the name continues."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _OTHER_CLOSED = {"yes": "no", "no": "yes"}
 
