@@ -70,7 +70,7 @@ def one_push(url: str, workspace: str, *, wait_seconds: float = 600.0) -> Iterat
     The lock ends with its process.
 
     Raises:
-        ServiceError: another push goes on for longer than `wait_seconds`.
+        ServiceError: another push takes longer than `wait_seconds`.
         OutputError: the lock cannot be written.
     """
     digest = hashlib.sha256(f"{url.rstrip('/')}\n{workspace}".encode()).hexdigest()[:16]

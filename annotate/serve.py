@@ -160,7 +160,7 @@ def welcome(url: str, params: ServeParams, passwords: Mapping[str, str]) -> str:
 
 
 def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
-    """Run the server until it is told to stop, and return the summary line."""
+    """Run the server until a signal stops it, and return the summary line."""
     params = annotate.serve
     state = State(Path(params.state))
     with state.lock(), tempfile.TemporaryDirectory(prefix="argilla-") as folder:
@@ -194,7 +194,7 @@ def serve(annotate: AnnotateParams, say: Callable[[str], object]) -> str:
 
 
 def main(arguments: Sequence[str]) -> str:
-    """Run the server until it is told to stop, and return the summary line."""
+    """Run the server until a signal stops it, and return the summary line."""
     params = Params.load("annotate.serve", arguments)
     annotate = params.section(AnnotateParams, "annotate")
     # Both signals end the server in order, also where a shell lets it ignore the first.

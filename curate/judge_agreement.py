@@ -66,7 +66,7 @@ class Judged:
     pairs: list[tuple[Grade, bool]] = field(default_factory=list)
     """Our grade, and whether the judge calls the answer right."""
     num_open: int = 0
-    not_told: Counter[str] = field(default_factory=Counter)
+    not_judged: Counter[str] = field(default_factory=Counter)
     """Answers of which the judge did not tell, by why."""
 
 
@@ -108,11 +108,11 @@ def read_graded(rows: Iterable[GradedTrajectory]) -> Judged:
             continue
         if judgement is not None:
             found.judges.add(judgement.judge)
-        told = is_right(row, RightBy.JUDGE)
-        if told is None:
-            found.not_told[judgement.verdict if judgement else "not asked"] += 1
+        verdict = is_right(row, RightBy.JUDGE)
+        if verdict is None:
+            found.not_judged[judgement.verdict if judgement else "not asked"] += 1
         else:
-            found.pairs.append((row.grade, told))
+            found.pairs.append((row.grade, verdict))
     return found
 
 
@@ -122,11 +122,11 @@ def read_recorded(rows: Iterable[RecordedVerdict]) -> list[Judged]:
     by_match = Judged({"exact match, as recorded in the files"})
     for row in rows:
         grade = grade_prediction(row.answer, row.gold_answers) if row.gold_answers else None
-        for found, told in ((by_judge, row.judge), (by_match, row.exact_match)):
-            if told is None or grade is None:
-                found.not_told["not recorded"] += 1
+        for found, verdict in ((by_judge, row.judge), (by_match, row.exact_match)):
+            if verdict is None or grade is None:
+                found.not_judged["not recorded"] += 1
             else:
-                found.pairs.append((grade, told))
+                found.pairs.append((grade, verdict))
     return [by_judge, by_match]
 
 
@@ -135,7 +135,7 @@ def compare(judged: Judged) -> Iterator[RuleAgreement]:
     from scipy.stats import binomtest
 
     for title, rule in RULES.items():
-        counts = Counter((rule(grade), told) for grade, told in judged.pairs)
+        counts = Counter((rule(grade), verdict) for grade, verdict in judged.pairs)
         both, neither = counts[True, True], counts[False, False]
         only_rule, only_judge = counts[True, False], counts[False, True]
         total = len(judged.pairs)
@@ -177,12 +177,12 @@ def as_markdown(judged: Judged, found: Sequence[RuleAgreement]) -> str:
 
 
 def _left_out(judged: Judged) -> str:
-    """Say which answers take no part."""
-    silent = [f"{count:,} {why}" for why, count in sorted(judged.not_told.items())]
-    told = f"{judged.not_told.total():,} answers were not judged"
+    """Say which answers are not compared."""
+    silent = [f"{count:,} {why}" for why, count in sorted(judged.not_judged.items())]
+    text = f"{judged.not_judged.total():,} answers were not judged"
     if silent:
-        told += f" ({', '.join(silent)})"
-    return f"{told}, {judged.num_open:,} questions are open-ended"
+        text += f" ({', '.join(silent)})"
+    return f"{text}, {judged.num_open:,} questions are open-ended"
 
 
 def main(arguments: Sequence[str]) -> str:
@@ -197,8 +197,8 @@ def main(arguments: Sequence[str]) -> str:
         judged = read_recorded(tables.read_table(path, RecordedVerdict))
     else:
         judged = [read_graded(tables.read_table(path, GradedTrajectory))]
-    told = [each for each in judged if each.pairs]
-    if not told:
+    with_verdicts = [each for each in judged if each.pairs]
+    if not with_verdicts:
         raise InputError(
             "no row has a verdict to compare",
             where=path,
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str]) -> str:
         )
     sections = ["# How far the judge agrees with the rules\n"]
     summaries = []
-    for each in told:
+    for each in with_verdicts:
         found = list(compare(each))
         sections.append(as_markdown(each, found))
         exact = found[0]

@@ -4,7 +4,7 @@
 
 Reads data/student/branch/pairs.parquet and data/student/grade.parquet. Takes out the pairs that
 touch an evaluation set and copies, with the settings of `coa screen`, and divides the others by
-question as curate.assemble does: a question whose rows stand in the validation split of another set
+question as curate.assemble does: a question whose rows are in the validation split of another set
 is never trained on here. Chooses up to `pipeline.student_pairs` of them, as many of each kind as
 there are. Writes data/student/assemble/cot_a/{train,validation}.parquet, sorted by id,
 data/student/branch/excluded.parquet, which pairs were taken out and why, and to

@@ -4,7 +4,7 @@
 
 Reads data/student/filter/kept.parquet. Takes out the rows that touch an evaluation set and copies,
 with the settings of `coa screen`, and divides the others by question as curate.assemble does: a
-question whose rows stand in the validation split of another set is never trained on here. Writes
+question whose rows are in the validation split of another set is never trained on here. Writes
 data/student/assemble/coa/{train,validation}.parquet, sorted by id, and to
 metrics/student_assemble.json what was taken, and why the rest was not (`kept=` and `out=` name
 others).

@@ -122,7 +122,7 @@ def _trace_student(row_id: str) -> list[Section]:
     """Trace the row of this id that a trained student wrote, where there is one.
 
     Ids of the student's rows are made as those of the teacher's, of the question and the mode, so
-    one id may stand in a set of each.
+    one id may be in a set of each.
     """
     with sets_in(STUDENT_ASSEMBLED):
         names = []

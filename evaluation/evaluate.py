@@ -11,7 +11,7 @@
 The evaluation sets are the sources of the split's questions; all of them are asked unless
 `evaluate.sets` names some. Writes results/evaluate/{name}.json (exact match and other figures with
 their intervals, over all questions and for each set, all settings, every question's outcome) and
-the rollouts to data/evaluate/{name}.parquet. A killed evaluation goes on from .journal/ where it
+the rollouts to data/evaluate/{name}.parquet. A killed evaluation resumes from .journal/ where it
 stopped.
 """
 

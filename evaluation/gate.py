@@ -131,7 +131,7 @@ def found_answers(row: GradedTrajectory, probe: KnowledgeProbe) -> list[float]:
 def worth_of_searching(row: GradedTrajectory, probe: KnowledgeProbe) -> float | None:
     """Return how far the searches of a rollout found what they were for; None without a search.
 
-    Where it can be told what each search was for, it is their mean; else it is whether any of them
+    Where it is known what each search was for, it is their mean; else it is whether any of them
     showed the answer, for which several hops may be needed.
     """
     found = found_answers(row, probe)

@@ -82,7 +82,7 @@ on searching, `context_budget` one that writes on."""
 BY_TRIES = """### Exact match by tries
 
 An oracle tells these systems when to try again: the gold answers, which no user has. Compare what
-they reach with `retry`, which is told as much, and with other systems at the same cost."""
+they reach with `retry`, which knows as much, and with other systems at the same cost."""
 BLUE = "#2f77a3"
 
 
@@ -114,8 +114,8 @@ class ResultRow:
     def label(self) -> str:
         """Return the title with the sign of its note, and with what gold answers decided."""
         is_told = any(result.setting.is_told_by_gold for result in self.results)
-        told = " (gold oracle)" if is_told else ""
-        return f"{self.title}{told} {self.sign}".rstrip()
+        oracle = " (gold oracle)" if is_told else ""
+        return f"{self.title}{oracle} {self.sign}".rstrip()
 
     def outcomes(self) -> list[Outcome]:
         """Return the outcome of every question, seed after seed."""

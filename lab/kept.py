@@ -1,6 +1,6 @@
 """Define the file that keeps a finished row: rows/ROW-sSEED.json, a metrics file of DVC.
 
-Its figures stand at the top, where `dvc metrics` and `dvc exp show` read them. All else stands in
+Its figures are at the top, where `dvc metrics` and `dvc exp show` read them. All else is in
 the list `about`, as they read no lists. Outcomes are kept by column in the order of the questions'
 ids, a byte for each question, compressed and in base64: rows with the same hash of questions can be
 compared question by question.

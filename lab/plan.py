@@ -200,7 +200,7 @@ class Planner:
         """Describe a training by all settings, data and code that can change its model."""
         training = self._lab.trainings[name]
         stage = training.stage
-        # What it needs is told by its name, so that the settings are the same for every seed.
+        # Its name says what it needs, so that the settings are the same for every seed.
         text = self._lab.expand(training.settings)
         params = self._params.override(fill(text, _Unfilled()).split())
         values = params.values({"train", "judge", *sections_beside(stage)})

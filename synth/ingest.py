@@ -10,7 +10,7 @@ mode; its tokens are counted as words. A row that cannot be read, rewritten or g
 with reason.
 
 Writes data/ingest/: cot.parquet and coa.parquet, the trajectories of each mode; questions.parquet,
-their questions, a file for `questions.files`; recorded.parquet, where each row stands in which file
+their questions, a file for `questions.files`; recorded.parquet, the place of each row in its file
 and how it was graded there; dropped.parquet.
 """
 
@@ -68,10 +68,10 @@ class ForeignFile:
     source: str = ""
     """The source of the questions: hotpotqa, ..."""
     origin: str = ""
-    """Who published the trajectories: a repository, a paper. It stands in every row and on the
+    """Who published the trajectories: a repository, a paper. It is in every row and on the
     cards."""
     license: str = ""
-    """The licence of the trajectories, as an SPDX id such as MIT. It stands in every row and on the
+    """The licence of the trajectories, as an SPDX id such as MIT. It is in every row and on the
     cards; empty: unknown, so that nothing is published."""
 
 

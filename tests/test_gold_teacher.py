@@ -136,7 +136,7 @@ def test_a_question_without_gold_titles_is_searched_for_by_its_own_names() -> No
 def test_of_equal_questions_the_one_with_gold_titles_is_known() -> None:
     untitled = replace(BRIDGE, question_id="q12", gold_titles=())
     known = GoldTeacher([untitled, BRIDGE, untitled])
-    assert [question.question_id for question in known.told.values()] == ["q1"]
+    assert [question.question_id for question in known.questions.values()] == ["q1"]
 
 
 CORPUS = gold_passages(PASSAGES, [passage.title for passage in PASSAGES])

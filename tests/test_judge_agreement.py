@@ -76,7 +76,7 @@ def test_what_was_not_judged_is_counted_and_takes_no_part() -> None:
     nonsense = judged_by(ScriptedPolicy(["?", "CORRECT", "CORRECT"]), rows(3))
     unasked = [answered("Paris"), answered("x", OPEN)]
     found = read_graded([*nonsense, *unasked])
-    assert found.not_told == {"unreadable": 1, "not asked": 1}
+    assert found.not_judged == {"unreadable": 1, "not asked": 1}
     assert (len(found.pairs), found.num_open) == (2, 1)
     page = as_markdown(found, list(compare(found)))
     assert "2 answers were not judged (1 not asked, 1 unreadable), 1 questions are open" in page
@@ -98,8 +98,8 @@ def test_recorded_verdicts_of_a_judge_and_of_exact_match_are_compared_apart() ->
         RecordedVerdict(None, False, "Rome", ()),
     ]
     by_judge, by_match = read_recorded(recorded)
-    assert (len(by_judge.pairs), by_judge.not_told) == (2, {"not recorded": 1})
-    assert (len(by_match.pairs), by_match.not_told) == (1, {"not recorded": 2})
+    assert (len(by_judge.pairs), by_judge.not_judged) == (2, {"not recorded": 1})
+    assert (len(by_match.pairs), by_match.not_judged) == (1, {"not recorded": 2})
 
 
 def test_kappa_is_cohens_with_an_interval_around_it() -> None:

@@ -219,7 +219,7 @@ def _open_policy(trainer: Any, tokenizer: Any, name: str, batch_size: int) -> It
 def _columns(states: Sequence[State]) -> dict[str, Any]:
     """Return of each rollout the prompt's ids, those after it, and which of these are the policy's.
 
-    What others wrote after the policy's last token takes part in nothing, so it is left out.
+    What others wrote after the policy's last token has no effect, so it is left out.
     """
     columns: dict[str, list[list[int]]] = {"prompt_ids": [], "completion_ids": [], "env_mask": []}
     for state in states:

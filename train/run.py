@@ -5,7 +5,7 @@
     coa train stage=sft2 name=sft2_only train.sft2.init=data/train/pretrain
     coa train stage=rl2 dry_run=true     # one step on a tiny model of that architecture
 
-Run again, it goes on from its last checkpoint. On several GPUs:
+Run again, it resumes from its last checkpoint. On several GPUs:
 `accelerate launch --config_file conf/accelerate/fsdp2.yaml -m train.run stage=sft2`.
 """
 

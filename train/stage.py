@@ -2,7 +2,7 @@
 
 A stage loads its student with `StageRun.load`, tells its rows to `StageRun.report`
 (train/monitors/report.py), makes its trainer from `StageRun.arguments`, and hands it to `fit`,
-which goes on from the last checkpoint, trains, and saves what came of it.
+which resumes from the last checkpoint, trains, and saves what came of it.
 """
 
 import sys
@@ -245,7 +245,7 @@ def fit(
 
 
 def _find_checkpoint(run: StageRun, trainer: Any, inputs: Sequence[str]) -> str | None:
-    """Find the checkpoint to go on from.
+    """Find the checkpoint to resume from.
 
     The first process clears what is of no use and notes what the run is; the others find that done.
     """
@@ -275,7 +275,7 @@ def _train(trainer: Any, checkpoint: str | None) -> None:
 def _save(run: StageRun, trainer: Any, student: Student) -> bool:
     """Save the trained model; False in a process that is not the first, which saves nothing.
 
-    Every process takes part in collecting the weights. Adapters are merged into them, so that
+    Every process helps to collect the weights. Adapters are merged into them, so that
     transformers loads the model.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)

@@ -143,7 +143,7 @@ def add_keys(app: Any) -> None:
 
 
 def serve(settings: dict[str, Any], teller: Teller) -> None:
-    """Run the server until it is told to stop."""
+    """Run the server until a signal stops it."""
     prepare(settings)
     import uvicorn
     from alembic import command

@@ -1,9 +1,9 @@
 """Read one message of a chat in every spelling that is in use.
 
-Roles and texts stand in `role` and `content` (OpenAI) or in `from` and `value` (sharegpt).
+Roles and texts are in `role` and `content` (OpenAI) or in `from` and `value` (sharegpt).
 Reasoning has a field of its own (`reasoning_content` of DeepSeek, Qwen and GLM, `reasoning`
 of vLLM and OpenRouter, `thinking` of gpt-oss, `reasoning_details` of OpenRouter and MiniMax) or in
-parts of the content (`reasoning` of Inspect, `thinking` of Anthropic). Calls stand in fields, or as
+parts of the content (`reasoning` of Inspect, `thinking` of Anthropic). Calls are in fields, or as
 JSON in tags inside the text: Tongyi DeepResearch and WebExplorer write them so into their turns,
 and their runtime sends the result as a user's message in `<tool_response>`. Qwen's chat template
 writes the same tags.

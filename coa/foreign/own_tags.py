@@ -85,7 +85,7 @@ def _fault(own: tuple[Step, ...], answer: str) -> str:
 
 
 def _essence(step: Step | None) -> tuple[StepKind, Author, str] | None:
-    """Return what a text keeps of a step; outcomes and passages stand in the record alone."""
+    """Return what a text keeps of a step; outcomes and passages are in the record alone."""
     return (step.kind, step.author, step.text) if step else None
 
 

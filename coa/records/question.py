@@ -40,7 +40,7 @@ class Question:
     """By what a judge grades an answer where there is no accepted one (docs/evaluation.md)."""
 
 
-def told_answers(question: Question) -> tuple[str, ...]:
+def known_answers(question: Question) -> tuple[str, ...]:
     """Return what a script that knows the answers may say: those, or all that a rubric wants."""
     criteria = "; ".join(criterion.text for criterion in question.rubric)
     return question.gold_answers or (criteria,)

@@ -94,7 +94,7 @@ def open_policy(
 ) -> AnyPolicy:
     """Open the policy that `params` describes; only the microworld's teacher reads `microworld`.
 
-    Errors say that the settings stand in `section`.
+    Errors name `section` as the place of the settings.
 
     Raises:
         ConfigError: Its settings are wrong.

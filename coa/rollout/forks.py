@@ -197,7 +197,7 @@ def require_forks(policy: TeacherParams, arms: ArmChoice = ArmChoice.OTHER) -> N
     """Refuse a policy that cannot fork, and a chat policy that could only at another address.
 
     Raises:
-        ConfigError: It renders its own format, goes on inside a thought only elsewhere, or can take
+        ConfigError: It renders its own format, continues a thought only elsewhere, or can take
             one arm alone where both are to be tried.
     """
     if policy.policy is PolicyKind.NATIVE:

@@ -204,8 +204,8 @@ async def open_runtime(
     """Open the policy, the tools and the journal, and close them at the end.
 
     `work` is the stage's work or the shard of it, which knows its journal, or the name of a file in
-    .journal/. The policy's settings stand in `section`; `wrap_policy` has it asked in another form,
-    such as ReAct's lines. `tools` take the place of those of the settings.
+    .journal/. The policy's settings are those of `section`; `wrap_policy` puts it into another
+    form, such as ReAct's lines. `tools` take the place of those of the settings.
 
     Raises:
         ConfigError: A setting is wrong.

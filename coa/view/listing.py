@@ -59,14 +59,14 @@ COLUMNS: dict[FileKind, dict[str, str]] = {
         "source": "source",
     },
 }
-"""The columns of a list and where they stand in a row, by the kind of file."""
+"""The columns of a list and where a row has them, by the kind of file."""
 _STEPS = {
     FileKind.SAMPLED: ("steps",),
     FileKind.GRADED: ("trajectory.steps",),
     FileKind.DROPPED: ("row.trajectory.steps",),
     FileKind.PAIRS: ("prefix", "chosen", "rejected"),
 }
-"""Where the steps stand in a row."""
+"""Where a row has its steps."""
 FILTERS = (
     "grade",
     "cause",

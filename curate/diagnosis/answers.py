@@ -318,7 +318,7 @@ def names_without_giving(answer: str, accepted: str, question: str = "") -> bool
 
     It compares it, rules it out, or gives none: `Ian McEwan has more skills than Langston Hughes`
     is not a form of `Langston Hughes`, and neither is `I don't know whether it was Langston
-    Hughes`. What cannot be told from such words is left to other rules.
+    Hughes`. What such words do not decide is left to other rules.
     """
     said = _lowered(answer[:_MAX_CHARS])
     name = _lowered(accepted)

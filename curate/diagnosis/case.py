@@ -1,7 +1,7 @@
 """Describe a wrong trajectory for the rules on facts, and write what they find.
 
 A case holds what was said, what was to be found, and what was shown of it. Its claims are blamed:
-where one came from, and what it stands in place of, is told here for all rules.
+where one came from, and what it replaces, is decided here for all rules.
 """
 
 from collections.abc import Sequence

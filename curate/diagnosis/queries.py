@@ -120,7 +120,7 @@ def asking_words(questions: Iterable[str]) -> frozenset[str]:
 
 
 def repeated_in_vain(queries: Sequence[Query]) -> Query | None:
-    """Find the first repetition of a query that was asked again and again, in place of others.
+    """Find the first repetition of a query that was repeated, in place of others.
 
     The repetitions are at least half of all searches. Only case and punctuation may differ: with
     other words a query is another attempt.
@@ -151,21 +151,21 @@ def _would_find(
     words: frozenset[str], passage: GoldPassage, wanted: Wanted, asking: frozenset[str]
 ) -> bool:
     """Tell whether a query with these words would find a passage."""
-    told = content_words(passage.norm)
+    stated = content_words(passage.norm)
     entity = content_words(passage.title)
     if passage.title in wanted.items or not entity <= wanted.topic:
         # The query looks for the entity, so it cannot name it.
-        describes = len(words & told & wanted.topic) >= _MIN_DESCRIBING
+        describes = len(words & stated & wanted.topic) >= _MIN_DESCRIBING
         return describes or _asks_about_another(words, wanted)
     asked = words - entity
     if len(words & entity) < NAMED_SHARE * len(entity) or not asked:
         return False
-    if not asked.isdisjoint(wanted.topic | told):
+    if not asked.isdisjoint(wanted.topic | stated):
         return True
     if not asked.isdisjoint(asking):
         return False
     for other in wanted.others:
-        # Some form of an asked word is told in another passage about the entity.
+        # Some form of an asked word is stated in another passage about the entity.
         shared = stems(content_words(other.norm)) & stems(asked)
         if other.title == passage.title and shared:
             return False

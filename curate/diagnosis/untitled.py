@@ -2,7 +2,7 @@
 
 What is known is the accepted answer, what was shown, and what was asked for. The rules apply in
 order. They look at the answer; of the way to it they see guesses alone: a fact that was misread, or
-recalled with confidence, cannot be told from a right one.
+recalled with confidence, looks like a right one.
 """
 
 import re

@@ -1,13 +1,13 @@
 """Choose the trajectories to fork, and the points at which the policy can fork them.
 
 The paper makes contrastive pairs by changing a trajectory at one point: inserting an action trigger
-so that the tool may be used, or removing it so that reasoning must go on internally. Here the point
+so that the tool may be used, or removing it so that reasoning stays internal. Here the point
 is a character offset into the steps' text, at the end of a sentence or before an action; both sides
-share the exact text before it. Most chat servers cannot go on inside a thought: there the point is
+share the exact text before it. Most chat servers cannot continue a thought: there the point is
 the beginning of a turn, and the thought of that turn is not shared (docs/teachers.md).
 
-A policy of raw completions can go on from any character. A chat policy can do what its server can,
-from what the record holds; the points that it cannot fork are counted by reason.
+A policy of raw completions can continue from any character. A chat policy can do what its server
+can, from what the record holds; the points that it cannot fork are counted by reason.
 """
 
 import re
@@ -190,7 +190,7 @@ def forks_of(
     They are those with the best of `scores`, where these are given, and else chosen by the seed.
     A trajectory without a fitting point gives none. One that ended by accident (cut off, tags
     broken) is not forked either: its outcome says nothing about acting. A chat policy with a server
-    of the given `family` cannot go on from every point; those that it cannot are counted in
+    of the given `family` cannot continue from every point; those that it cannot are counted in
     `refused`.
     """
     if not is_sound(row):
@@ -358,7 +358,7 @@ def fork_points(
 def tool_at(steps: Sequence[Step], point: int, tool_cues: Mapping[str, str]) -> str:
     """Return the tool in question at a point.
 
-    It is the one that was called there. In a thought it is the first tool whose cue stands in the
+    It is the one that was called there. In a thought it is the first tool whose cue is in the
     sentence that ends there, else search.
     """
     for turn in acting_turns(steps):

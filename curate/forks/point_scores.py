@@ -155,7 +155,7 @@ class TriggerDoubt:
         return doubts
 
     def _encode(self, prompt: str, steps: Sequence[Step]) -> tuple[int, ...]:
-        """Encode as a rollout does that goes on from these steps."""
+        """Encode as a rollout does that continues these steps."""
         ids: tuple[int, ...] = ()
         for piece in protocol.pieces(prompt, steps):
             is_prompt = piece.kind is None

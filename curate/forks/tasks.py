@@ -39,7 +39,7 @@ def fork_task(fork: Fork, k: int, run: ForkRun, arm: Arm | None = None) -> Task:
     """Make the task of the k-th continuation of an arm; without `arm`, of the fork's own.
 
     On the arm `act` a policy of raw completions finds the opening tag of the tool in question
-    inserted, after the same space that followed the point; a chat policy is told by messages and
+    inserted, after the same space that followed the point; a chat policy sees it in messages and
     settings. After that call it has all tools. On the arm `think` no tool is offered to the end,
     and calling one ends the rollout.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 from coa.store.output_folder import OwnFolder, replace_folder
 
 CITED = "AutoCoA"
-"""The work that every card cites, by which a card is told from a README.md of another kind."""
+"""The work that every card cites, which distinguishes a card from other README.md files."""
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], own: OwnFolder) -> None:

@@ -19,7 +19,7 @@ Markdown = NewType("Markdown", str)
 """Text that may be put into a card as it is."""
 
 DASH = Markdown("–")  # noqa: RUF001
-"""What stands in a cell without a value."""
+"""What a cell without a value shows."""
 _HARMLESS_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/@+-]*[A-Za-z0-9])?")
 _MAX_NAME_CHARS = 80
 _BACKTICKS = re.compile(r"`+")

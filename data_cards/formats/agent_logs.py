@@ -104,7 +104,7 @@ def _adp_turn(turn: Turn, number: int) -> list[dict[str, Any]]:
 
 
 def _details(trajectory: Trajectory) -> dict[str, str]:
-    """Return what is told of a trajectory beside its steps."""
+    """Return what is known of a trajectory beside its steps."""
     return {
         "question_id": trajectory.question_id,
         "origin": trajectory.origin,

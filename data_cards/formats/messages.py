@@ -4,7 +4,7 @@ A turn is what the policy thought, the call that it made, and what came back. Fo
 for every call are written from turns. Our tags are left out there, and a marker that the scaffold
 inserted counts as the policy's.
 
-In messages a thought stands in the `content`, between the tags of thinking: Qwen2.5's and Llama's
+In messages a thought is in the `content`, between the tags of thinking: Qwen2.5's and Llama's
 chat templates leave out a `reasoning_content`, while those of reasoning models find the thought in
 the content. Arguments are an object where all calls of a run's sets have the same parameters,
 because Qwen2.5's template writes a text as a text in quotes. Elsewhere they are JSON text: Arrow

@@ -2,7 +2,7 @@
 
 This is Reflexion (Shinn et al., arXiv 2303.11366). Between two tries the policy reads its last one
 and writes down what to do differently. All its reflections stand before the prompt of the next try.
-Whether a try was wrong is told by the gold answers. So a result is compared with `retry`, which is
+The gold answers say whether a try was wrong. So a result is compared with `retry`, which is
 the same without reflections, and with what other systems reach at the same cost. A try in which a
 tool or a server failed is not repeated.
 """

@@ -1,7 +1,7 @@
 """Count what the searches of an RL run came to: real ones and simulated ones, seconds and dollars.
 
 Every RL run logs them step by step as `spent/...` and writes the sums to searches.json beside its
-model. A run that goes on from a checkpoint goes on counting from there.
+model. A run that resumes from a checkpoint continues to count from there.
 """
 
 import json

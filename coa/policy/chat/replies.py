@@ -1,7 +1,7 @@
 """Read a chat server's reply back as thought, action and answer in our tags.
 
 What can be read becomes the text of a turn. What cannot, such as arguments that are not JSON, is a
-fault that ends its rollout as a row. A reply that holds no choice at all is asked for again.
+fault that ends its rollout as a row. A reply that holds no choice at all is requested again.
 """
 
 from collections.abc import Container, Mapping, Sequence

@@ -23,7 +23,7 @@ from coa.policy.teacher.settings import TeacherSettings
 from coa.records import protocol
 from coa.records.grading import YES_NO, grade_prediction
 from coa.records.plain_words import WORD, words
-from coa.records.question import Question, told_answers
+from coa.records.question import Question, known_answers
 from coa.store.files import QUESTIONS
 
 SENTENCES = Sentences(
@@ -115,7 +115,7 @@ def gold_teacher(settings: GoldSettings) -> ScriptedPolicy:
     from coa.store import tables  # loads pyarrow, which other policies need not wait for
 
     teacher = GoldTeacher(tables.read_table(Path(settings.questions), Question), settings)
-    name = scripted_name("gold", settings, *teacher.told.values())
+    name = scripted_name("gold", settings, *teacher.questions.values())
     return ScriptedPolicy(teacher.write, name)
 
 
@@ -130,7 +130,7 @@ class GoldTeacher(Script):
     def __init__(self, questions: Iterable[Question], settings: GoldSettings | None = None) -> None:
         self._gold = settings or GoldSettings()
         super().__init__(self._find, self._gold)
-        self.told: dict[str, Question] = {}
+        self.questions: dict[str, Question] = {}
         """The questions by their text as a prompt shows it; of equal ones the first, or the first
         with gold titles."""
         self._answers: dict[bool, list[str]] = {True: [], False: []}
@@ -139,27 +139,27 @@ class GoldTeacher(Script):
         """The number of questions that hold a word."""
         for question in questions:
             self._add(question)
-        if not self.told:
+        if not self.questions:
             raise InputError("there is no question to answer", where=self._gold.questions)
 
     def _add(self, question: Question) -> None:
         asked = " ".join(protocol.neutralise(question.question).split())
-        known = self.told.get(asked)
+        known = self.questions.get(asked)
         if known is None or (question.gold_titles and not known.gold_titles):
-            self.told[asked] = question
-        answer = harmless(told_answers(question)[0])
+            self.questions[asked] = question
+        answer = harmless(known_answers(question)[0])
         self._answers[_has_digit(answer)].append(answer)
         self._counts.update(set(words(question.question)))
 
     def _find(self, question: str) -> "TitledQuestion":
-        told = self.told.get(question)
-        if told is None:
+        found = self.questions.get(question)
+        if found is None:
             raise InputError(
                 "the scripted teacher does not know the question",
                 got=repr(question),
                 fix="ask one of its questions, or choose another teacher.policy",
             )
-        return TitledQuestion(told, question, self)
+        return TitledQuestion(found, question, self)
 
     def remembers(self, question_id: str) -> bool:
         """Tell whether the teacher knows the answer to a question without a search."""
@@ -189,19 +189,19 @@ class TitledQuestion:
 
     sentences = SENTENCES
 
-    def __init__(self, told: Question, asked: str, teacher: GoldTeacher) -> None:
+    def __init__(self, row: Question, asked: str, teacher: GoldTeacher) -> None:
         self._teacher = teacher
         self._asked = asked
-        self.question_id = told.question_id
-        self._answers = tuple(harmless(answer) for answer in told_answers(told))
-        titles = dict.fromkeys(harmless(title) for title in told.gold_titles)
+        self.question_id = row.question_id
+        self._answers = tuple(harmless(answer) for answer in known_answers(row))
+        titles = dict.fromkeys(harmless(title) for title in row.gold_titles)
         self._has_titles = bool(titles)
         self._titles = sorted(titles, key=self._place_in_question)
         self.num_facts = max(len(titles), 1)
         is_closed = self._answers[0].lower() in YES_NO
         # Then the answer takes all titles: it is yes or no, or one of those that are named.
         self._compares = is_closed or (self.num_facts > 1 and self._is_accepted(asked))
-        self._is_remembered = teacher.remembers(told.question_id)
+        self._is_remembered = teacher.remembers(row.question_id)
         self._own_names = sorted(dict.fromkeys(_names_in(asked)), key=teacher.rarity)
         named = {word for title in self._titles for word in words(title)}
         self._topic: list[str] = [

@@ -47,7 +47,7 @@ def open_simulator(
     other = params.recorded.fallback
     if other is SimulatorKind.RECORDED:
         raise ConfigError(
-            "recorded searches cannot stand in for themselves",
+            "recorded searches cannot replace themselves",
             where="simulator.recorded.fallback",
             expected="policy, model or null",
         )
