@@ -133,7 +133,7 @@ def test_recorded_searches_are_read_from_sets(tmp_path: Path) -> None:
 def test_recorded_searches_that_are_not_there_or_stand_in_for_themselves_are_refused() -> None:
     recorded = RecordedSettings(sets=(), fallback=SimulatorKind.RECORDED)
     params = SimulatorParams(SimulatorKind.RECORDED, recorded=recorded)
-    with pytest.raises(ConfigError, match="stand in for themselves"):
+    with pytest.raises(ConfigError, match="cannot replace themselves"):
         opened(params, ScriptedPolicy([]))
     with pytest.raises(InputError, match="no recorded searches"):
         opened(replace(params, recorded=replace(recorded, fallback=None)), ScriptedPolicy([]))
