@@ -1,17 +1,19 @@
 """One question in the terminal: the steps are shown, and no text can act on the terminal."""
 
 import asyncio
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from rich.console import Console
 
-from coa.ask import load_prompt, main, read_arguments
+from coa.ask import load_prompt, main, read_arguments, styled
 from coa.errors import ConfigError, InputError
 from coa.policy import BatchPolicy, UnbatchedPolicy
 from coa.policy.scripted import ScriptedPolicy
-from coa.records.trajectory import Mode, Sampling, StopReason
+from coa.records.trajectory import Author, Mode, Sampling, Step, StepKind, StopReason
 from coa.rollout.drivers import follow
 from coa.rollout.loop import Limits, RolloutContext
 from coa.rollout.tasks import make_task
@@ -69,3 +71,12 @@ def test_a_question_that_the_scripted_teacher_does_not_know_is_met_with_some_tha
     with pytest.raises(InputError, match="does not know this question") as raised:
         main(["Who is the king of France?"])
     assert "ask one of these, for example:\n    " in str(raised.value)
+
+
+def test_control_and_direction_characters_are_spelled_out() -> None:
+    hostile = Step(
+        StepKind.OBSERVATION, Author.ENVIRONMENT, "a\x1b[2Jb\x07\x9bc\u202ed [bold]e[/bold]\n"
+    )
+    shown = StringIO()
+    Console(file=shown, force_terminal=False).print(styled(hostile), end="")
+    assert shown.getvalue() == "a\\x1b[2Jb\\x07\\x9bc\\u202ed [bold]e[/bold]\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from coa.errors import InputError
+from coa.errors import ConfigError, InputError
 from coa.store import tables
 from coa.store.files import BRANCHED
 from curate import assemble, filter, report, screen, summary
@@ -113,3 +113,14 @@ def test_pairs_of_an_earlier_run_are_not_read(copied_run: Path) -> None:
     card = (render.OUT / "coa/README.md").read_text(encoding="utf-8")
     assert "branch:" not in card
     assert "forked" not in summary.main([])
+
+
+def test_a_negative_size_is_refused(copied_run: Path) -> None:
+    with pytest.raises(ConfigError, match="bad value"):
+        assemble.main(["num_cot=-1"])
+
+
+def test_what_somebody_put_beside_a_set_stays(copied_run: Path) -> None:
+    (assemble.OUT / "cot/notes.txt").write_text("mine")
+    assemble.main(["num_cot=0"])
+    assert [path.name for path in (assemble.OUT / "cot").iterdir()] == ["notes.txt"]

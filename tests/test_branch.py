@@ -16,6 +16,7 @@ from coa.records.pairs import (
     ArmCount,
     PairKind,
     arm_of,
+    attribute_trigger_to_policy,
     make_pair,
 )
 from coa.records.question import Question
@@ -251,3 +252,10 @@ def test_parents_are_spread_over_what_they_did_and_how_it_ended(tmp_path: Path) 
         ("True", "cot"): 3,
     }
     assert chosen == choose_parents(tmp_path / "g.parquet", params)
+
+
+def test_owning_a_trigger_keeps_the_text() -> None:
+    trigger = protocol.marker(f"\n\n{protocol.open_tag('search')}", tool="search")
+    written = f" q {protocol.close_tag('search')}"
+    pair_steps = (trigger, *protocol.parse_policy(written, triggered_tool="search"))
+    assert protocol.render(attribute_trigger_to_policy(pair_steps)) == protocol.render(pair_steps)

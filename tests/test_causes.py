@@ -17,6 +17,7 @@ from coa.records.causes import CONTRIBUTING_ONLY, Cause
 from coa.records.graded import GradedTrajectory, grade_trajectory
 from coa.records.question import Question
 from coa.records.trajectory import Mode, StopReason
+from curate.diagnosis.answers import says_the_same
 from curate.diagnosis.claims import Basis, read
 from curate.diagnosis.gold import Corpus
 from synth.ingest import ForeignFile, Ingested, IngestParams, ingest
@@ -194,3 +195,15 @@ def test_every_failure_of_real_trajectories_has_a_cause_or_an_honest_unknown(fil
     assert all(one.evidence for one in found)
     assert not any(one.needs_gold_titles for one in found)
     assert sum(one.cause is Cause.UNKNOWN for one in found) / len(found) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("answer", "accepted"),
+    [
+        ("Sputnik 1", "Sputnik I"),
+        ("George Mifflin Dallas", "vice president george"),
+        ("Makoto Koshinaka", "Makoto, born July 15, 1980"),
+    ],
+)
+def test_other_forms_of_a_name_say_the_same(answer: str, accepted: str) -> None:
+    assert says_the_same(answer, accepted)

@@ -7,13 +7,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
-from coa.errors import ConfigError
+from coa.errors import ConfigError, ServiceError
 from coa.microworld.factory import MicroworldParams
-from coa.policy import Request, Turns, reads_turns
+from coa.policy import Request, RequestError, Turns, reads_turns
 from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName, Waiver
 from coa.policy.chat.policy import ChatPolicy
 from coa.policy.scripted import ScriptedPolicy
+from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
 from coa.records import protocol
 from coa.records.trajectory import Mode, StepKind, StopReason
@@ -30,6 +32,7 @@ from tests.chat_support import (
     roll,
     tasks,
 )
+from tests.completions_support import SECRET
 from tests.doubles.model_server import Personality, serve
 
 SHOWING = [it for it in Personality if it is not Personality.PLAIN]
@@ -192,3 +195,26 @@ def test_the_table_of_families_is_that_of_the_records() -> None:
             ", ".join(family.forks),
         )
         assert f"| {' | '.join(cells)} |" in text
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_no_error_of_a_chat_server_repeats_the_key(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    sent: list[str] = []
+
+    def refuse(http_request: web.Request, body: Mapping[str, Any]) -> web.Response:
+        sent.append(http_request.headers["Authorization"])
+        return error_response(status, f"no, {SECRET}")
+
+    async def ask() -> None:
+        async with serve(ScriptedPolicy([], MODEL), fails=refuse) as base_url:
+            settings = ServerSettings(base_url, MODEL, "TEACHER_KEY", patience_minutes=0.0)
+            async with ChatPolicy(settings, ChatSettings()) as chat:
+                await chat.complete(Request("Who?", (), 64, 0.6, 1.0, 7))
+
+    with pytest.raises((RequestError, ServiceError)) as caught:
+        asyncio.run(ask())
+    assert sent[0] == f"Bearer {SECRET}"
+    assert SECRET not in str(caught.value) + repr(caught.value)

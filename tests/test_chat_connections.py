@@ -132,3 +132,13 @@ def test_a_compressed_reply_is_read(served_app: Any) -> None:
 
     with served_app(Gateway(compressed).app) as url:
         assert ask(f"{url}/v1").text == "\\boxed{Ada}"
+
+
+def test_requests_go_through_a_proxy(served_app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway()
+    with served_app(gateway.app) as url:
+        monkeypatch.setenv("http_proxy", url.replace("//", "//user:pass@"))
+        assert ask("http://teacher.example/v1").text == "\\boxed{Ada}"
+
+    assert gateway.hosts == ["teacher.example"]
+    assert gateway.headers[0]["Proxy-Authorization"] == "Basic dXNlcjpwYXNz"

@@ -1,23 +1,33 @@
 """A chat server that fails: every question is accounted for, and nothing is paid twice."""
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from coa.errors import ServiceError
+from coa.policy import Completion, Request
+from coa.policy.chat.families import ChatSettings
+from coa.policy.chat.policy import ChatPolicy
+from coa.policy.server_settings import ServerSettings
 from coa.records import protocol
-from coa.records.trajectory import Mode, StepKind, StopReason, Trajectory
+from coa.records.trajectory import Mode, Outcome, StepKind, StopReason, Trajectory
 from coa.store.journal import Journal
 from tests.chat_support import (
+    MODEL,
     Script,
     chat_rows,
     differing,
     faulty,
     raw_rows,
+    roll,
+    tasks,
 )
+from tests.completions_support import free_port
 from tests.doubles.faults import FaultKind
-from tests.doubles.model_server import Personality
+from tests.doubles.model_server import Personality, serve
 
 NUM_QUESTIONS = 100
 LIMITS = (
@@ -192,3 +202,74 @@ def test_a_resumed_run_pays_nothing_twice_and_sends_the_same_messages(journal_pa
         more = chat_rows(Mode.COA, 60, Personality.OPENROUTER, script=script, journal=journal)
         assert journal.num_recorded == script.num_calls - num_paid > 0
     assert again == first == more[:40]
+
+
+class Ending(Script):
+    """A teacher that answers so many calls and then no more."""
+
+    def __init__(self, num_calls: int) -> None:
+        super().__init__()
+        self._left = num_calls
+
+    async def complete(self, request: Request) -> Completion:
+        """Continue one request, or fail."""
+        self._left -= 1
+        if self._left < 0:
+            raise ServiceError("the engine has died")
+        return await super().complete(request)
+
+
+def test_a_run_that_was_killed_goes_on_in_the_middle_of_its_rollouts(journal_path: Path) -> None:
+    whole = chat_rows(Mode.COA, 40, Personality.OPENROUTER)
+    script = Script()
+    with Journal(journal_path) as journal:
+        with pytest.raises(Exception, match="no answer"):
+            chat_rows(
+                Mode.COA,
+                40,
+                Personality.OPENROUTER,
+                script=Ending(60),
+                journal=journal,
+                server={"patience_minutes": 0.0},
+            )
+        num_kept = journal.num_recorded
+    assert num_kept > 20
+    with Journal(journal_path) as journal:
+        rows = chat_rows(Mode.COA, 40, Personality.OPENROUTER, script=script, journal=journal)
+        assert journal.num_replayed == num_kept
+        assert journal.num_recorded == script.num_calls
+    assert rows == whole
+    assert {row.model for row in rows} == {MODEL}
+    assert Outcome.OK in {step.outcome for row in rows for step in row.steps}
+
+
+def test_all_faults_together_leave_every_question_accounted_for() -> None:
+    # Limits are left out, because they slow the run down, and hangs.
+    kinds = [kind for kind in FaultKind if kind not in (*LIMITS, FaultKind.HANG)]
+    faults = faulty(*kinds, share=0.5)
+    rows = chat_rows(Mode.COA, 150, Personality.DEEPSEEK, faults=faults)
+    assert ids(rows) == [task.trajectory_id for task in tasks(Mode.COA, "chat_coa", 150)]
+    for row in rows:
+        needs_reason = row.stop_reason in (StopReason.MALFORMED, StopReason.POLICY_ERROR)
+        assert bool(row.error) == needs_reason
+    assert sum(row.stop_reason in ENDED for row in rows) > 20
+    assert len(faults.counts) > 0.9 * len(kinds) > 36
+
+
+def test_a_server_that_dies_and_returns_costs_nothing_but_time() -> None:
+    port = free_port()
+    asked = tasks(Mode.COA, "chat_coa", NUM_QUESTIONS)
+
+    async def through() -> list[Trajectory]:
+        settings = ServerSettings(f"http://127.0.0.1:{port}/v1", MODEL, patience_minutes=1.0)
+        slow = faulty(share=0.0, latency_seconds=0.02)
+        async with ChatPolicy(settings, ChatSettings()) as policy:
+            async with serve(Script(), port=port, personality=Personality.VLLM, faults=slow):
+                rolling = asyncio.create_task(roll(policy, asked))
+                await asyncio.sleep(0.5)
+            assert not rolling.done()
+            await asyncio.sleep(0.5)
+            async with serve(Script(), port=port, personality=Personality.VLLM):
+                return await rolling
+
+    assert differing(raw_rows(Mode.COA, NUM_QUESTIONS), asyncio.run(through())) == []

@@ -126,3 +126,7 @@ def test_settings_that_a_family_is_not_sent_are_not_in_the_record(
 )
 def test_a_calls_one_text_is_read(arguments: str, read: str | None) -> None:
     assert argument_of(arguments) == read
+
+
+def test_the_gate_finds_nothing_against_transcribed_calls(rows: list[Trajectory]) -> None:
+    assert [mask_fault(graded(row)) for row in rows] == [""] * len(rows)

@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -357,3 +359,17 @@ def test_rows_of_another_run_are_not_counted_as_kept() -> None:
     assert (found.kept.num_rows, found.kept.num_others) == (0, before)
     shown = costs.main([])
     assert f"{before:,} rows of data/filter/kept.parquet are not of sample-coa's calls" in shown
+
+
+def test_a_command_that_reaches_a_cap_ends_with_status_1_and_says_how_to_go_on(root: Path) -> None:
+    teacher = PaidTeacher(seconds=0.05)
+    command = [sys.executable, "-m", "synth.sample", *RUN, "costs.max_calls=12"]
+    with served(teacher) as asked:
+        ended = subprocess.run([*command, *asked], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1, ended.stderr
+    assert "error: the limit costs.max_calls is reached" in ended.stderr
+    assert "waiting for" in ended.stderr
+    assert "run the same command again" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(teacher.charged) == 12

@@ -6,6 +6,7 @@ It ends with the same bytes and pays for no finished call twice.
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -25,6 +26,7 @@ from tests.project_support import (
     copy,
     finish,
     make_project,
+    stages_run,
     start,
 )
 
@@ -177,3 +179,60 @@ def journal_keys(project: Path) -> dict[str, set[str]]:
         found[path.stem] = {row[0] for row in connection.execute("select key from calls")}
         connection.close()
     return found
+
+
+@pytest.mark.long
+def test_every_lock_that_a_kill_cut_off_is_mended_by_git(prepared: Path, tmp_path: Path) -> None:
+    project = copy(prepared, tmp_path / "cut")
+    whole = (project / "dvc.lock").read_bytes()
+    rng = random.Random(35)
+    num_valid = 0
+    for length in rng.sample(range(len(whole)), 30):
+        (project / "dvc.lock").write_bytes(whole[:length])
+        num_valid += locked(project) is not None
+        mend(project)
+        assert (project / "dvc.lock").read_bytes() == whole
+    assert num_valid  # DVC would not complain about these: they lack stages
+
+
+@pytest.mark.long
+def test_a_lock_that_a_kill_cut_to_a_shorter_valid_one_is_restored_or_made_again(
+    prepared: Path, tmp_path: Path
+) -> None:
+    project = copy(prepared, tmp_path / "shorter")
+    expected, whole = locked(project), (project / "dvc.lock").read_bytes()
+    rng = random.Random(83)
+    num_valid = 0
+    while num_valid < 2:
+        (project / "dvc.lock").write_bytes(whole[: rng.randrange(1, len(whole))])
+        if locked(project) in (None, expected):
+            continue
+        num_valid += 1
+        assert "changed" in finish(project, "dvc", "status", "questions", "index")
+        finish(project, "dvc", "repro", "questions", "index")
+        assert locked(project) == expected
+
+    (project / "dvc.lock").write_bytes(whole[: whole.index(b"\n  questions:") + 1])
+    assert locked(project) not in (None, expected)
+    shutil.copy2(prepared / "dvc.lock", project / "dvc.lock")
+    output = finish(project, "dvc", "repro", "questions", "index")
+    assert stages_run(output) == ["code"] and locked(project) == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["dvc.lock", ".dvc/tmp/rwlock"])
+def test_dvc_names_the_file_that_a_kill_cut_off_and_goes_on_without_it(
+    prepared: Path, tmp_path: Path, name: str
+) -> None:
+    project = copy(prepared, tmp_path / "cut")
+    expected = locked(project)
+    whole = (project / name).read_bytes()
+    (project / name).write_bytes(whole[: whole.rindex(b"md5") + 2] if name == "dvc.lock" else b"")
+    process = start(project, "dvc", "repro", "questions", "index")
+    output, _ = process.communicate()
+    assert process.returncode != 0
+    assert name in output
+    mend(project)
+    assert "changed" not in finish(project, "dvc", "status", "questions", "index")
+    finish(project, "dvc", "repro", "questions", "index")
+    assert locked(project) == expected

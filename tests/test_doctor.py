@@ -201,3 +201,29 @@ def test_padding_is_left_out(name: str) -> None:
         "attention_mask": [1] * len(row["input_ids"]) + [0] * 3,
     }
     assert faults(tokenizer, padded) == []
+
+
+@every_tokenizer
+def test_a_missing_or_masked_end_is_found(name: str) -> None:
+    tokenizer, _ = load(name)
+    end = tokenizer.eos_token
+    missing = piecewise(tokenizer, CLEAN[:-1])
+    masked = piecewise(tokenizer, changed(4, end, trained=False))
+    assert faults(tokenizer, missing) == [Fault.END_MISSING]
+    assert faults(tokenizer, masked) == [Fault.END_MASKED]
+
+
+@every_tokenizer
+def test_a_policy_that_is_masked_is_found(name: str) -> None:
+    tokenizer, _ = load(name)
+    assert faults(tokenizer, piecewise(tokenizer, changed(3, trained=False))) == [
+        Fault.POLICY_MASKED
+    ]
+
+
+@every_tokenizer
+def test_a_prompt_that_is_trained_is_found(name: str) -> None:
+    tokenizer, _ = load(name)
+    assert faults(tokenizer, piecewise(tokenizer, changed(0, trained=True))) == [
+        Fault.PROMPT_TRAINED
+    ]

@@ -9,6 +9,7 @@ from coa.errors import ConfigError
 from coa.policy.chat.families import FAMILIES, ChatSettings, FamilyName
 from coa.records import protocol
 from coa.records.pairs import Arm
+from coa.records.trajectory import Mode
 from coa.rollout.factory import PolicyKind, TeacherParams
 from coa.rollout.forks import ArmChoice, BranchParams, require_budget, require_forks
 from curate.forks.choice import Fork, action_points, forks_of, tool_at
@@ -85,3 +86,9 @@ def test_a_chat_server_that_cannot_be_forced_to_call_is_refused_for_both_arms() 
     require_forks(policy)
     with pytest.raises(ConfigError, match="no way to take the arm act"):
         require_forks(policy, ArmChoice.BOTH)
+
+
+def test_thinking_forbids_all_tools() -> None:
+    task = fork_task(fork(), 2, RUN, Arm.THINK)
+    assert (task.mode, task.tools, task.forbidden_tools) == (Mode.COT, (), RUN.tools)
+    assert task.prompt.startswith("no tools")

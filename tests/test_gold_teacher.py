@@ -19,7 +19,8 @@ from coa.errors import InputError
 from coa.microworld.factory import MicroworldParams, scripted_teacher
 from coa.policy import Request
 from coa.policy.scripted import ScriptedPolicy
-from coa.policy.teacher.titled import GoldSettings, GoldTeacher, gold_teacher
+from coa.policy.teacher.sentences import PhraseKind
+from coa.policy.teacher.titled import SENTENCES, GoldSettings, GoldTeacher, gold_teacher
 from coa.records import protocol
 from coa.records.causes import Cause
 from coa.records.drops import DropReason
@@ -376,3 +377,20 @@ def test_the_line_runs_over_real_questions_and_passages(
     assert held and not held & {row.trajectory.question_id for row in rows}
     assert all(row.trajectory.model.startswith("scripted/gold-") for row in rows)
     assert sorted(kinds) == ["act_is_better", "think_is_better"]
+
+
+def test_questions_alone_without_any_gold_title_can_be_rehearsed() -> None:
+    known = GoldTeacher([replace(BRIDGE, gold_titles=())], FLAWLESS)
+    task = next(make_tasks([BRIDGE], Mode.COA, 1, PROMPTS[Mode.COA]))
+    row = run_task(task, ScriptedPolicy(known.write), BRIDGE, ENGINE, 0, Limits())
+    assert queries(row)[0] == "Iron Sky Road" and is_sound(row)
+
+
+def test_thoughts_have_more_than_one_wording() -> None:
+    firsts = {roll(BRIDGE, seed=seed).trajectory.steps[0].text for seed in range(20)}
+    assert len(firsts) == len(SENTENCES.wordings[PhraseKind.NEED])
+
+
+def test_a_comparison_puts_side_by_side_what_was_found() -> None:
+    compared = text(roll(CLOSED)).split("</search_result>")[-1]
+    assert "Danube: The Danube is a river of ten countries; Rhine: The Rhine is" in compared

@@ -276,3 +276,16 @@ def test_a_damaged_value_costs_at_most_its_own_call(tmp_path: Path, statement: s
         assert len(list(journal.rows())) == 2
     with JournalReader(path) as reader:
         assert len(list(reader.calls())) == 2
+
+
+def test_a_journal_opened_twice_in_one_process_is_refused(journal_path: Path) -> None:
+    with Journal(journal_path), pytest.raises(OutputError, match="this very process"):
+        Journal(journal_path, wait_seconds=0).__enter__()
+
+
+def test_a_holders_file_that_is_no_text_does_not_hide_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "calls.sqlite"
+    with Journal(path):
+        Path(f"{path}.pid").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(OutputError, match="the journal is open in process"):
+            Journal(path, wait_seconds=0).__enter__()

@@ -350,3 +350,25 @@ def test_other_weights_under_the_same_name_are_asked_again(tmp_path: Path) -> No
 
     assert [ask(Deployed("one", "a")), ask(Deployed("two", "b"))] == ["one", "two"]
     assert ask(Deployed("three", "a")) == "one"
+
+
+def test_identical_requests_in_flight_reach_the_policy_once(journal_path: Path) -> None:
+    async def ask(policy: JournaledPolicy) -> list[Completion]:
+        return await asyncio.gather(*(policy.complete(request()) for _ in range(50)))
+
+    with Journal(journal_path) as journal:
+        replies = asyncio.run(ask(JournaledPolicy(ScriptedPolicy(["once"]), journal)))
+
+    assert {reply.text for reply in replies} == {"once"}
+
+
+def test_another_policy_is_another_call(journal_path: Path) -> None:
+    with Journal(journal_path) as journal:
+        texts = [
+            asyncio.run(
+                JournaledPolicy(ScriptedPolicy([name], name), journal).complete(request())
+            ).text
+            for name in ("teacher", "student")
+        ]
+
+    assert texts == ["teacher", "student"]

@@ -274,3 +274,9 @@ def test_a_script_that_writes_trajectories_is_no_judge(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="cannot judge"):
         ask_journaled("judge.policy.policy=gold")
+
+
+@pytest.mark.parametrize("bribe", BRIBES)
+def test_a_bribe_does_not_move_a_judge_that_compares_answers(bribe: str) -> None:
+    (row,) = judged(Judge(PROMPTS, scripted_judge()), replace_answer(bribe))
+    assert verdict_of(row) is JudgeVerdict.INCORRECT

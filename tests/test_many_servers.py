@@ -12,10 +12,12 @@ from aiohttp import web
 
 from coa.errors import ConfigError, ServiceError
 from coa.network.servers import Servers
+from coa.policy import Request, session_name
 from coa.policy.completions import CompletionsPolicy
+from coa.policy.server import error_response
 from coa.policy.server_settings import ServerSettings
 from coa.records.trajectory import StopReason, Trajectory
-from coa.spending.journaled import JournaledPolicy
+from coa.spending.journaled import JournaledPolicy, policy_key
 from coa.store.journal import Journal
 from tests.completions_support import always, request, run
 from tests.many_servers_support import (
@@ -214,3 +216,35 @@ def test_addresses_are_checked(base_url: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         CompletionsPolicy(ServerSettings(base_url, "tiny"))
     assert "secret" not in str(caught.value)
+
+
+def test_a_session_changes_no_key() -> None:
+    policy = CompletionsPolicy(
+        ServerSettings(model="tiny", base_url=("http://a/v1", "http://b/v1"))
+    )
+    asked = Request("Question", (), 64, 0.6, 1.0, 7)
+    named = Request("Question", (), 64, 0.6, 1.0, 7, session=session_name("q/coa/0"))
+
+    assert policy_key(policy, named) == policy_key(policy, asked)
+    one_address = CompletionsPolicy(ServerSettings(model="tiny"))
+    assert policy_key(policy, asked) == policy_key(one_address, asked)
+
+
+def test_a_request_that_every_server_breaks_is_a_row_and_the_others_go_on() -> None:
+    broken = session_name("q3/coa/0")
+
+    def bug(http_request: web.Request, body: Mapping[str, Any]) -> web.Response | None:
+        is_broken = http_request.headers.get("X-Session-ID") == broken
+        return error_response(500, "bug") if is_broken else None
+
+    fleet = [Served(fails=bug), Served(fails=bug)]
+
+    async def go() -> list[Trajectory]:
+        async with serving(*fleet):
+            return await roll_out_at(settings(*fleet, patience_minutes=0.02), 40, concurrency=8)
+
+    rows = run(go())
+
+    failed = rows.pop(3)
+    assert failed.stop_reason is StopReason.POLICY_ERROR and "bug" in failed.error
+    assert {row.stop_reason for row in rows} == {StopReason.ANSWERED}

@@ -220,3 +220,37 @@ def test_a_context_without_a_question_of_its_world_is_an_error(
 ) -> None:
     with pytest.raises(InputError):
         Teacher(setting.world).write(request_for(context))
+
+
+def test_it_never_acts_when_the_tool_is_not_offered(cot: list[Rollout]) -> None:
+    assert not any(rollout.num_actions for rollout in cot)
+
+
+def test_it_gives_up_after_so_many_searches_for_one_fact(setting: Setting) -> None:
+    events: list[TeacherEvent] = []
+    settings = replace(PERFECT, remembers_known=0.0, max_searches=3)
+    teacher = Teacher(setting.world, setting.plans, settings, events.append)
+    plan = next(p for p in setting.plans if len(p.facts) == 1)
+    context = go_on(teacher, prompt_of(plan.question, is_offered=True), lambda query: [], seed=0)
+    assert context.count("Not found.") == 3
+    assert [event.what for event in events if event.what is TeacherDecision.GAVE_UP] == [
+        TeacherDecision.GAVE_UP
+    ]
+    assert "Maybe " in context
+
+
+def test_what_it_remembers_is_fixed_and_mostly_the_known_facts(setting: Setting) -> None:
+    teacher = Teacher(setting.world)
+    known = [
+        key in teacher.memory
+        for key, fact in setting.world.facts.items()
+        if setting.world.is_known(fact)
+    ]
+    other = [
+        key in teacher.memory
+        for key, fact in setting.world.facts.items()
+        if not setting.world.is_known(fact)
+    ]
+    assert teacher.memory == Teacher(setting.world).memory
+    assert 0.88 < share_of(known) < 0.96
+    assert 0.02 < share_of(other) < 0.06

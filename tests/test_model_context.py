@@ -212,3 +212,7 @@ def test_a_tool_whose_name_tags_cannot_carry_is_refused_by_name(server: Path) ->
 
     with pytest.raises(ConfigError, match=r"tags cannot carry[\s\S]*at most 128 characters"):
         asyncio.run(connect())
+
+
+def test_bad_bytes_at_the_end_do_no_harm(server: Path) -> None:
+    assert call(server, {}, closing="\xff\xfe\xc3") == ToolReply(Outcome.OK, "fine")

@@ -24,7 +24,7 @@ from coa.settings.params import Params
 from coa.store import tables
 from coa.store.journal import Journal
 from synth import sample
-from tests.chat_support import MODEL, differing, raw_rows
+from tests.chat_support import MODEL, differing, faulty, raw_rows
 from tests.completions_support import in_a_thread
 from tests.doubles.native_writer import NativeWriter
 from tests.native_support import (
@@ -204,3 +204,11 @@ def test_a_run_samples_in_the_models_own_format(linked_run: Path, folder: Path) 
         rows = tables.read_table(Path(f"data/{name}/coa.parquet"), Trajectory)
         written.append([[step.text for step in row.steps] for row in rows])
     assert written[0] == written[1]
+
+
+def test_faults_on_the_way_change_no_row(folder: Path) -> None:
+    kinds = ("too_many_requests", "server_error", "half_json", "reset")
+    faults = faulty(*kinds, share=0.2)
+    rows = native_rows(folder, Mode.COA, 30, faults=faults)
+    assert set(faults.counts) == set(kinds)
+    assert differing(raw_rows(Mode.COA, 30), rows) == []

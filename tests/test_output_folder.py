@@ -333,3 +333,19 @@ def test_a_training_does_not_overwrite_somebodys_model(
     (workspace.out / "params.yaml").write_text("train: {}", encoding="utf-8")
     workspace.check_out()
     assert (workspace.out / "model.safetensors").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", [b"years of work", b"PAR"])
+def test_a_table_does_not_replace_a_file_that_is_no_table(tmp_path: Path, content: bytes) -> None:
+    from coa.records.question import Question
+    from coa.store import tables
+
+    path = tmp_path / "out.parquet"
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match="is in the way"):
+        tables.write_table(path, Question, [])
+    assert path.read_bytes() == content
+    path.write_bytes(b"")
+    tables.write_table(path, Question, [])
+    path.write_bytes(path.read_bytes()[:100])  # Cut off: it may be made again.
+    assert tables.write_table(path, Question, []) == 0

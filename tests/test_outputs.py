@@ -82,3 +82,23 @@ def test_lineage_looks_into_the_journal_that_sampling_wrote(
     assert journal_of(row, Params.load("publish")).exists()
     other = Params.load("publish", ["sample.out=data/v1.5"])
     assert journal_of(row, other) == Path(".journal/v1.5-coa.sqlite")
+
+
+@pytest.mark.parametrize("name", [metrics_name, journal_name])
+def test_outputs_that_look_alike_have_names_of_their_own(name: object) -> None:
+    outs = (
+        "v1.5",
+        "v1.6",
+        "v1",
+        "a_b",
+        "a/b",
+        "a-b",
+        "a__b",
+        "a/b/c",
+        "a_b/c",
+        "a/b_c",
+        "x",
+        "x.parquet",
+    )
+    assert callable(name)
+    assert len({name(f"data/{out}", "coa") for out in outs}) == len(outs)

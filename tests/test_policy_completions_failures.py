@@ -455,3 +455,26 @@ def test_settings_that_cannot_work_are_config_errors(settings: ServerSettings) -
         CompletionsPolicy(settings)
 
     assert "pass@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_passing_failure_is_retried(status: int) -> None:
+    failures = [error_response(status, "busy") for _ in range(2)]
+
+    reply = run(ask(["yes"], settings={"patience_minutes": 1.0}, fails=first(failures)))
+
+    assert reply.text == "yes"
+    assert not failures
+
+
+def test_a_withheld_text_is_a_request_error_at_once() -> None:
+    body = {"choices": [{"text": None, "finish_reason": "content_filter"}]}
+
+    with pytest.raises(RequestError, match="content_filter"):
+        run(ask([], settings={"patience_minutes": 9.0}, fails=first([web.json_response(body)])))
+
+
+def test_a_reply_under_way_is_waited_for_beyond_the_patience() -> None:
+    reply = run(ask(Sleeper(["yes"], seconds=0.5), settings={"patience_minutes": 0.001}))
+
+    assert reply.text == "yes"

@@ -232,3 +232,8 @@ def test_a_megabyte_of_hostile_text_takes_no_quadratic_time(unit: str) -> None:
     assert protocol.stray_tags(protocol.parse_policy(protocol.neutralise(text))) == []
     assert protocol.render(protocol.parse_policy(text)) == text
     assert protocol.render(protocol.parse(text)) == text
+
+
+def test_a_prefix_before_an_action_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(InputError, match="no action 0"):
+        protocol.prefix_before_action((thought("x"),), 0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from coa.errors import ConfigError
 from coa.network.pace import Limits
 from coa.policy import Completion
 from coa.policy.completions import CompletionsPolicy
@@ -189,3 +190,9 @@ def test_requests_that_wait_for_a_limit_use_up_no_patience() -> None:
                 return await asyncio.gather(*asked)
 
     assert len(run(go())) == 20
+
+
+@pytest.mark.parametrize("name", ["max_requests_per_minute", "max_tokens_per_minute"])
+def test_a_negative_limit_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} must not be negative"):
+        CompletionsPolicy(ServerSettings(model="tiny", **{name: -1}))  # type: ignore[arg-type]

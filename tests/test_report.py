@@ -138,3 +138,8 @@ def test_text_from_models_is_only_ever_text() -> None:
     assert "{{ 7*7 }}" in page
     assert "\x00" not in page
     assert len(page.encode()) < 200_000
+
+
+def test_tags_that_a_page_shows_come_from_the_trajectories_only() -> None:
+    template = (report.TEMPLATES / "errors.html").read_text(encoding="utf-8")
+    assert not any(tag in template for tag in protocol.all_tags(["search"]))

@@ -319,3 +319,14 @@ def test_excluded_rows_stay_out_whatever_reviewers_say(folder: Path) -> None:
 def test_what_became_of_a_review_names_no_reviewer(folder: Path) -> None:
     run(said_of(KEPT[0], "keep"))
     assert "anna" not in str(pl.read_parquet(assemble.REVIEWED).rows())
+
+
+def test_half_is_no_majority() -> None:
+    assert decide(A_KEEPS, C_KEEPS, B_DROPS, ("dan", "fix")) == (Standing.CONFLICT, "")
+
+
+def test_a_conflict_changes_nothing(folder: Path) -> None:
+    assert run(said_of(KEPT[0], "drop"), replace(said_of(KEPT[0], "keep"), reviewer="ben")) == {
+        "q0/coa/0": Effect.CONFLICT
+    }
+    assert "q0/coa/0" in coa_rows()

@@ -10,6 +10,7 @@ import pytest
 
 from coa.errors import ConfigError
 from coa.policy import Completion, Finish, Request, UnbatchedPolicy, cut_at_stop
+from coa.policy.local.model import LocalPolicy
 from coa.records.question import Question
 from coa.records.trajectory import Author, Mode, Sampling, StopReason
 from coa.rollout.loop import Limits
@@ -283,3 +284,31 @@ def test_a_way_of_asking_that_the_stage_does_not_have_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=rf"train\.{stage}\.asking"):
         check_asking(asking, stage)
+
+
+class Watched(LocalPolicy):
+    """A model whose calls are kept."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__(student.model.eval(), student.tokenizer, name="student")
+        self.calls: list[tuple[Request, tuple[int, ...]]] = []
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        completions = super().complete_batch(requests)
+        self.calls += [
+            (request, done.ids or ()) for request, done in zip(requests, completions, strict=True)
+        ]
+        return completions
+
+
+def test_the_ids_that_are_trained_are_those_that_a_model_sampled(
+    student: Student, loop: asyncio.Runner, tmp_path: Path
+) -> None:
+    policy = Watched(student)
+
+    out = make_rollouts(make_run(tmp_path), student, loop, Limits(2, 80, 4)).roll_out(
+        KEYS, policy, Sampling(1.0)
+    )
+
+    check_traces(out, policy.calls)
+    assert len({request.seed for request, _ in policy.calls}) == len(policy.calls)

@@ -251,3 +251,21 @@ def test_what_is_sent_never_exceeds_the_window(drive: Driver, room: int) -> None
     assert shown.text.rstrip().endswith(f"{protocol.CUT_MARK.strip()} </search_result>")
     assert len(shown.passages) == shown.text.count("result ")
     assert protocol.render(protocol.parse(row.steps[1].text)) == row.steps[1].text
+
+
+@both_drivers
+def test_a_fork_joins_the_thought_that_was_cut(drive: Driver) -> None:
+    row, _ = drive(
+        [" And on. </think> \\boxed{1}"],
+        Echo(),
+        Limits(),
+        task(prefix=protocol.parse_policy("So far.")),
+    )
+    assert [step.text for step in row.steps] == ["So far. And on. ", "</think> \\boxed{1}"]
+
+
+@both_drivers
+def test_a_prompt_without_room_for_an_answer_ends_by_name(drive: Driver) -> None:
+    long = task(prompt="Question: " + "word " * 3000 + "\n<think>\n")
+    row, policy = drive(["4}"], Echo(), Limits(max_context_tokens=2000), long)
+    assert (row.stop_reason, policy.requests) == (StopReason.TRUNCATED, [])

@@ -261,3 +261,8 @@ def test_a_preview_cuts_results_alone_and_says_the_grade(
     assert "the end" not in shown
     assert "451 more characters" in shown
     assert "[answered; wrong, accepted: x]" in shown
+
+
+def test_only_train_questions_are_sampled() -> None:
+    train = {question.question_id for question in QUESTIONS if question.split == "train"}
+    assert set(ids(Mode.COT)) | set(ids(Mode.COA)) <= train

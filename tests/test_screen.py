@@ -243,3 +243,13 @@ def test_a_trajectory_whose_question_is_not_listed_is_judged_by_its_own_text(
 ) -> None:
     stranger = question("q9", TEST.question)
     assert set(screened([TEST], [trajectory(stranger, "Hm.")])) == {"q9/coa/0"}
+
+
+def test_a_copy_of_an_excluded_row_stays(screened: Screened) -> None:
+    asked, again = (
+        question("q1", "Who wrote the book?", "nq"),
+        question("q2", "Who wrote the book?"),
+    )
+    assert set(screened([asked, again], [trajectory(asked, "Hm."), trajectory(again, "Hm.")])) == {
+        "q1/coa/0"
+    }

@@ -325,3 +325,32 @@ def test_another_corpus_never_takes_the_place_of_the_pipelines_index(workplace: 
     assert found(EmbeddedSearch.open(Path("data/my_index")), "title 99", 1) == ["p99"]
     assert contents(Path("data/index")) == before
     assert Path("metrics/index.json").read_text() == metrics
+
+
+ENDLESS_BUILD = """
+import itertools, sys
+from pathlib import Path
+from coa.search import Passage
+from coa.search.analysis import IndexSettings
+from coa.search.building import build_index
+passages = (Passage(str(n), "T", f"text {n}") for n in itertools.count())
+build_index(passages, Path(sys.argv[1]), IndexSettings(), "hash", heap_bytes=15_000_000)
+"""
+
+
+def test_a_killed_build_leaves_no_index_and_the_next_one_cleans_up(
+    root: Path, tmp_path: Path
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS_BUILD, str(tmp_path / "index")], cwd=root
+    )
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob(".index.*.partial/*.store")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert any(tmp_path.iterdir())
+    with pytest.raises(InputError, match="is not there"):
+        EmbeddedSearch.open(tmp_path / "index")
+    build(tmp_path / "index")
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]

@@ -4,6 +4,8 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -241,3 +243,18 @@ def test_a_reply_that_never_ends_is_given_up(server: Server) -> None:
     server.faults = [endless]
     with pytest.raises(SearchError, match="too large"):
         search(server.url, "rhine")
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_honoured(server: Server, form: str) -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    server.faults = [status(429, **{"Retry-After": "1" if form == "seconds" else date})]
+    start = time.monotonic()
+    search(server.url, "rhine")
+    assert time.monotonic() - start >= 0.9
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "soon", "-1", "Mon, 99 Foo 2026 00:00:00 GMT"])
+def test_a_retry_after_without_sense_is_survived(server: Server, value: str) -> None:
+    server.faults = [status(429, **{"Retry-After": value})]
+    assert search(server.url, "rhine")[0]

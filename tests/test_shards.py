@@ -14,7 +14,7 @@ from coa.errors import CapError, CoaError, ConfigError, InputError
 from coa.rollout.factory import PolicyKind, TeacherParams
 from coa.rollout.runtime import share_caps
 from coa.settings.params import Params
-from coa.shards.files import SHARDS, Shard, split
+from coa.shards.files import SHARDS, Shard, shards_in, split
 from coa.shards.stage import ShardRun, open_stage, take_shard
 from coa.spending.prices import CostParams
 from coa.store.journal import Journal, JournalReader
@@ -366,3 +366,26 @@ def test_a_job_of_an_array_that_is_killed_goes_on_when_it_is_submitted_again(
         assert made(run) == expected
         assert teacher.num_repeated <= CONCURRENCY
         clear(run)
+
+
+def test_a_journal_names_the_machine_that_has_it_open(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path):
+        Path(f"{path}.pid").write_text("17 node5")
+        with (
+            pytest.raises(OSError, match="open in process 17 on node5"),
+            Journal(path, wait_seconds=0.1),
+        ):
+            pass
+
+
+def test_a_cap_of_less_than_one_call_for_each_shard_is_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"costs\.max_calls cannot be divided among 4 shards"):
+        sample(["mode=coa", "shard=3/4", "costs.max_calls=2"])
+
+
+def test_a_folder_that_names_too_many_shards_is_no_shard(tmp_path: Path) -> None:
+    for name in ("1-of-99999999999999999999", "1-of-10000000"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "1-of-2").mkdir()
+    assert [(shard.number, shard.count) for shard in shards_in(tmp_path)] == [(1, 2)]

@@ -1,5 +1,7 @@
 """One row in the terminal: its steps in colour, and no text that acts on the terminal."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,15 @@ def test_a_row_that_is_not_there_and_a_missing_id_are_errors(run: Path) -> None:
         main(["q9"])
     with pytest.raises(ConfigError, match="name one row"):
         main([])
+
+
+def test_a_reader_that_stops_early_is_met_in_silence(run: Path, root: Path) -> None:
+    command = f"{sys.executable} -m coa.show q1/coa/0 | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("q1/coa/0")
+    assert "Traceback" not in done.stderr

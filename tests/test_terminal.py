@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from coa.terminal import printable
+
 HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b31md\u202ee\u2066f\rg\ud83d"
 SHOWN = r"a\x1b[2Jb\x1b]0;title\x07c\x9b31md\u202ee\u2066f\x0dg\ud83d"
 
@@ -39,3 +41,9 @@ def test_every_command_prints_so(root: Path, argument: str, status: int) -> None
     assert f"says {SHOWN}" in printed
     assert printed.count(SHOWN) == (1 if argument == "stop" else 2)
     assert not {"\x1b", "\x07", "\x9b", "\r", "\u202e"} & set(printed)
+
+
+def test_what_acts_on_a_terminal_is_spelled_out_and_the_rest_stays() -> None:
+    assert printable(HOSTILE) == SHOWN
+    plain = "Zürich 東京 نص\n\ttab, \\x1b as it is written"
+    assert printable(plain) == plain

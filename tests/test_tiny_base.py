@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from train.base import read_window
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 pytestmark = [
@@ -169,3 +171,7 @@ def test_rft_refuses_an_empty_set_of_the_students_and_trains_without_it(project:
         main([*start, f"train.rft.trajectories=[{SET},{students}]"])
     assert f"take {students} out of train.rft.trajectories" in empty.value.details["what to do"]
     assert "2 steps on 10 rows" in main(start)
+
+
+def test_what_is_read_of_its_files_is_what_the_libraries_read(base: Path) -> None:
+    assert read_window(base) == 256

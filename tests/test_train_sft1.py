@@ -279,3 +279,26 @@ def pair(chosen: tuple[Step, ...], rejected: tuple[Step, ...]) -> PreferencePair
     asked = Question("q", "who?", ("Ada",), "train")
     parent = make_trajectory(asked, (*prefix, *chosen), prompt="the teacher's prompt")
     return make_pair(parent, chosen, rejected, point=11, prefix=prefix)
+
+
+def mean_log_probability(model: Any, prefix: list[int], side: list[int], mask: list[int]) -> Any:
+    log_probabilities = model(torch.tensor([prefix + side])).logits[0].log_softmax(dim=-1)
+    found = [
+        log_probabilities[len(prefix) + i - 1, token] for i, token in enumerate(side) if mask[i]
+    ]
+    return sum(found) / len(found)
+
+
+def test_the_means_of_both_sides_equal_those_of_single_sequences() -> None:
+    model = tiny_model().double()
+    with torch.no_grad():
+        found = score_sides(model, collate(PAIRS, pad_id=0)).means
+    for pair, (chosen, rejected) in zip(PAIRS, found.tolist(), strict=True):
+        hand_chosen = mean_log_probability(
+            model, pair["prompt_ids"], pair["chosen_ids"], pair["chosen_mask"]
+        )
+        hand_rejected = mean_log_probability(
+            model, pair["prompt_ids"], pair["rejected_ids"], pair["rejected_mask"]
+        )
+        assert chosen == pytest.approx(hand_chosen.item(), abs=1e-6)
+        assert rejected == pytest.approx(hand_rejected.item(), abs=1e-6)

@@ -192,3 +192,9 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*f\.json"):
         write_file(tmp_path / "f.json", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_file_that_was_readable_to_all_becomes_private(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("old")
+    write_file(tmp_path / "secret", "new", mode=PRIVATE)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600

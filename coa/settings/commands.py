@@ -1,7 +1,7 @@
 """List the commands that `coa` starts, each with its module and its section of the settings."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from coa.cli import FLAG
@@ -184,19 +184,63 @@ def refuse_flags(command: Command, arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: An argument is a flag.
     """
-    for position, argument in enumerate(arguments):
-        if not FLAG.match(argument) or argument in command.flags:
+    flags = []
+    for argument in arguments:
+        if FLAG.match(argument) and argument not in command.flags:
+            flags.append(argument)
+    if not flags:
+        return
+    fix = f"`coa {command.name} --help` lists the settings"
+    settings = _without_flags(arguments, _keys_of(command.section))
+    if settings:
+        fix = f"coa {command.name} {shlex.join(settings)}"
+    raise ConfigError(
+        f"there is no flag {flags[0]}",
+        where="the command line",
+        expected="settings as key=value",
+        got=shlex.join(arguments),
+        fix=fix,
+    )
+
+
+def _without_flags(arguments: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the arguments with each flag as a setting; none where a flag's setting is unknown.
+
+    `known` are the names of the command's settings; empty where no section holds them.
+    """
+    found: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if not FLAG.match(argument):
+            found.append(argument)
             continue
         flag, equals, value = argument.lstrip("-").partition("=")
+        key = flag.replace("-", "_")
         if not equals:
-            following = [*arguments[position + 1 :], ""][0]
-            is_value = following and "=" not in following and not FLAG.match(following)
-            value = following if is_value else "true"
-        raise ConfigError(
-            f"there is no flag {argument}",
-            where="the command line",
-            expected="settings as key=value",
-            got=shlex.join(arguments),
-            fix=f"write {flag.replace('-', '_')}={shlex.quote(value)}; "
-            f"`coa {command.name} --help` lists the settings",
-        )
+            value = "true"
+            if waiting and "=" not in waiting[0] and not FLAG.match(waiting[0]):
+                value = waiting.pop(0)
+        if known and "." not in key and key not in known:
+            positive = key.removeprefix("no_")
+            if positive in known:
+                key, value = positive, "false"
+            else:
+                key = most_similar(key, known)
+        if not key:
+            return []
+        found.append(f"{key}={value}")
+    return found
+
+
+def _keys_of(section: str) -> list[str]:
+    """Return the names of a section's settings; `annotate.push` is a section within another."""
+    if not section:
+        return []
+    from coa.settings.help import sections_within
+    from coa.settings.sections import hints_of  # Only an error needs them.
+
+    for found in sections_within(section.partition(".")[0]):
+        if found.name == section:
+            return list(hints_of(found.kind))
+    return []
